@@ -1,0 +1,3 @@
+//! `ggr`: runs an unmodified build as content-addressed thunks.
+
+fn main() {}

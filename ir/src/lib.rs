@@ -1,0 +1,19 @@
+//! What a thunk is: content-addressed types, their one canonical encoding, the wire protocols, and the traits of
+//! stores. No async runtime, no network, no printing.
+
+pub mod encode;
+pub mod hash;
+pub mod job;
+pub mod path;
+pub mod placeholder;
+pub mod protocol;
+pub mod reduction;
+pub mod store;
+pub mod thunk;
+
+pub use hash::{BlobId, Hash, ParseIdError, ThunkId};
+pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Outcome, Timings, ToolFailure};
+pub use path::{PathError, RootPath};
+pub use reduction::{OutputEntry, Reduction};
+pub use store::{ObjectStore, ReductionCache, StoreError};
+pub use thunk::{Command, Entry, Harvest, Mode, Object, OutputName, OutputRef, ReadyThunk, Thunk};

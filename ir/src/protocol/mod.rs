@@ -1,0 +1,4 @@
+//! The wire: launcher to coordinator, coordinator to worker. Each format carries a version and a bound.
+
+pub mod launcher;
+pub mod worker;

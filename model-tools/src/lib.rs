@@ -1,0 +1,5 @@
+//! Models: what a tool's command line reads and writes.
+
+pub mod model;
+
+pub use model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};

@@ -1,0 +1,156 @@
+//! What a model is given, what it sees of the user's files, and what it answers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ggr_ir::{BlobId, Kind, OutputRef, RootPath, Thunk};
+
+/// One tool call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The real file of the tool (symlinks resolved), as `/usr/bin/x86_64-linux-gnu-gcc-12`.
+    pub program: PathBuf,
+    /// The arguments, `argv[0]` first.
+    pub args: Vec<String>,
+    /// The caller's whole environment. A model passes on what it lists, nothing else.
+    pub env: BTreeMap<String, String>,
+    /// The working directory, as the kernel names it (no symlinks).
+    pub dir: PathBuf,
+}
+
+/// What stands at a path, symlinks followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or nothing that can be reached.
+    Missing,
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File {
+        /// Its size in bytes.
+        size: u64,
+        /// Whether anybody may execute it.
+        executable: bool,
+    },
+    /// A placeholder for an output that is still to be made.
+    Placeholder(OutputRef),
+    /// A device, socket or pipe.
+    Other,
+}
+
+/// The user's files as a model sees them. Implementations remember what they hashed (by stat), so asking twice is cheap.
+/// Calls may overlap.
+pub trait FileView: Send + Sync {
+    /// What stands at this absolute path, symlinks followed.
+    fn find(&self, path: &Path) -> Found;
+
+    /// The target if the path itself is a symlink, else nothing.
+    fn link_target(&self, path: &Path) -> Option<PathBuf>;
+
+    /// The bytes of a regular file. A placeholder is an error of kind `WouldBlock`: answer [`Modelled::Force`].
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>>;
+
+    /// The id of a regular file's bytes, which are in the store when this returns, and whether it is executable.
+    fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)>;
+
+    /// The id of a blob of these bytes (a symlink's target, say), in the store when this returns.
+    fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId>;
+
+    /// A number that changes whenever the regular file at the path may have changed (from device, inode, size, mtime and
+    /// ctime); nothing if it is missing, no file, or a placeholder.
+    fn stamp(&self, path: &Path) -> Option<u64>;
+}
+
+/// Why a command runs here, on the real tree, in place of in a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Reason {
+    /// There is no model for the tool.
+    #[error("no model for `{0}`")]
+    NoModel(String),
+    /// The flag is not in the tool's table.
+    #[error("unknown flag `{0}`")]
+    UnknownFlag(String),
+    /// The flag is known, and known to have effects that a thunk cannot hold.
+    #[error("flag `{0}` is run here")]
+    LocalFlag(String),
+    /// The command reads its standard input.
+    #[error("it reads standard input")]
+    ReadsStdin,
+    /// The command writes to a device or pipe.
+    #[error("it writes to `{0}`, which is no regular file")]
+    SpecialOutput(String),
+    /// Something that it needs is not there: the tool itself will say so best.
+    #[error("`{0}` is missing")]
+    MissingInput(String),
+    /// An argument, path or variable is not UTF-8.
+    #[error("an argument or path is not UTF-8")]
+    NotUtf8,
+    /// The command asks for information only (`--version`, `-print-…`, `-###`).
+    #[error("it only asks for information")]
+    Query,
+    /// Whatever else; says what.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// One output of a plan's last thunks, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedOutput {
+    /// The file on the user's machine.
+    pub path: PathBuf,
+    /// Which output it is.
+    pub output: OutputRef,
+    /// The permission bits that the tool would give it, before the umask (0o666 or 0o777).
+    pub permissions: u32,
+}
+
+/// What a command comes to: its whole effect.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The thunks, each after those that it reads from.
+    pub thunks: Vec<(Thunk, Kind)>,
+    /// The files that the command leaves. With `deferrable` these are all.
+    pub outputs: Vec<PlannedOutput>,
+    /// Files whose bytes the model knows already (depfiles).
+    pub written: Vec<(PathBuf, Vec<u8>)>,
+    /// Whether `outputs` and `written` are all that the command leaves, so that placeholders may stand in for it and the
+    /// caller may be answered before it has run. Otherwise the caller waits.
+    pub deferrable: bool,
+    /// Whether the result may be recorded (`__DATE__` and its like make it not so).
+    pub cacheable: bool,
+    /// What to call it in front of the user, as `gcc foo.o`.
+    pub label: String,
+}
+
+/// A model's answer.
+#[derive(Clone, Debug)]
+pub enum Modelled {
+    /// The command is these thunks.
+    Thunks(Box<Plan>),
+    /// Run the real tool here.
+    RunHere(Reason),
+    /// These placeholders must become real first; then ask again.
+    Force(Vec<PathBuf>),
+}
+
+/// The code that knows what a tool's command line reads and writes.
+///
+/// **Invariant:** it describes the whole effect of the command, or says [`Modelled::RunHere`]. No third way.
+pub trait Model: Send + Sync {
+    /// The tool's name as users know it.
+    fn name(&self) -> &str;
+
+    /// Whether this model is for the tool in this file, whose base name has been stripped of triplet and version
+    /// (`gcc` for `x86_64-linux-gnu-gcc-12`).
+    fn handles(&self, tool: &str) -> bool;
+
+    /// Models one call.
+    fn model(&self, invocation: &Invocation, files: &dyn FileView) -> Modelled;
+}
+
+/// A checked path below `/` for a thunk, from a path on this machine.
+pub fn root_path(path: &Path) -> Result<RootPath, Reason> {
+    path.to_str().and_then(|text| RootPath::new(text).ok()).ok_or(Reason::NotUtf8)
+}

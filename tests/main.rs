@@ -1,0 +1,1 @@
+//! Integration tests: real `ggr` processes in fresh directories.
