@@ -1,5 +1,9 @@
 //! Models: what a tool's command line reads and writes.
 
+pub mod inputs;
 pub mod model;
+#[cfg(test)]
+mod testing;
 
+pub use inputs::{InputSet, Trails};
 pub use model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
