@@ -4,6 +4,8 @@ pub mod inputs;
 pub mod model;
 #[cfg(test)]
 mod testing;
+pub mod toolchain;
 
 pub use inputs::{InputSet, Trails};
 pub use model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
+pub use toolchain::{Driver, Records, ToolFiles, Tools};
