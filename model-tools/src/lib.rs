@@ -1,7 +1,9 @@
 //! Models: what a tool's command line reads and writes.
 
+pub mod gcc;
 pub mod inputs;
 pub mod model;
+pub mod scan;
 #[cfg(test)]
 mod testing;
 pub mod toolchain;
