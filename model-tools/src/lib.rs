@@ -2,8 +2,11 @@
 
 pub mod gcc;
 pub mod inputs;
+pub mod link;
 pub mod model;
 pub mod scan;
+#[cfg(test)]
+mod staging;
 #[cfg(test)]
 mod testing;
 pub mod toolchain;
