@@ -94,7 +94,8 @@ fn read_conf(path: &Path, sysroot: &Path, files: &dyn FileView, conf: &mut Loade
 
 /// The files that a pattern matches, sorted; stars in the last component only, which is all that is in use.
 fn glob(pattern: &Path) -> Vec<PathBuf> {
-    let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str())) else {
+    let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
+    else {
         return Vec::new();
     };
     let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
@@ -148,9 +149,11 @@ mod tests {
         std::fs::create_dir_all(etc.join("ld.so.conf.d")).unwrap();
         std::fs::write(etc.join("ld.so.conf"), "include /etc/ld.so.conf.d/*.conf\n/last # why\n").unwrap();
         std::fs::write(etc.join("ld.so.conf.d/b.conf"), "/b\n").unwrap();
-        std::fs::write(etc.join("ld.so.conf.d/a.conf"), "# none\n/a1 /a2\ninclude /etc/ld.so.conf\n").unwrap();
+        std::fs::write(etc.join("ld.so.conf.d/a.conf"), "# none\n/a1 /a2\ninclude /etc/ld.so.conf\n")
+            .unwrap();
         let conf = Defaults::default().loader_conf(temp.path(), &DiskView::new());
-        let dirs: Vec<_> = conf.dirs.iter().map(|dir| dir.strip_prefix(temp.path()).unwrap().to_str().unwrap()).collect();
+        let dirs: Vec<_> =
+            conf.dirs.iter().map(|dir| dir.strip_prefix(temp.path()).unwrap().to_str().unwrap()).collect();
         assert_eq!(dirs, ["a1", "a2", "b", "last"]);
         assert_eq!(conf.files.len(), 3);
     }

@@ -141,7 +141,9 @@ impl<'a, 'i> Walk<'a, 'i> {
                 self.inputs.add(self.context.dir, Path::new(value))?;
             }
             Effect::Script => self.script_option(value)?,
-            Effect::JustSymbols if self.find(&self.context.dir.join(value)) != Found::Directory => self.file(value)?,
+            Effect::JustSymbols if self.find(&self.context.dir.join(value)) != Found::Directory => {
+                self.file(value)?
+            }
             Effect::Plugin => self.plugin(value)?,
             _ => {}
         }
@@ -231,7 +233,8 @@ impl<'a, 'i> Walk<'a, 'i> {
     fn script_file(&mut self, script: &Path, name: &str) -> Result<(), Halt> {
         if let Some(below) = name.strip_prefix('/') {
             let rooted = self.settings.sysroot.join(below);
-            let below_sysroot = script.starts_with(&self.settings.sysroot) && self.find(&rooted) != Found::Missing;
+            let below_sysroot =
+                script.starts_with(&self.settings.sysroot) && self.find(&rooted) != Found::Missing;
             return self.open(if below_sysroot { rooted } else { PathBuf::from(name) });
         }
         let beside = script.with_file_name(name);
