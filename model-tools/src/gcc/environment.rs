@@ -53,13 +53,15 @@ const RULES: [(&str, Rule); 31] = [
 ];
 
 /// The programs that a driver looks for in `PATH`.
-const PROGRAMS: [&str; 2] = ["as", "ld"];
+const PROGRAMS: [&str; 3] = ["as", "objcopy", "ld"];
 
 /// What a call brings along besides its files.
 pub(super) struct Environment {
     pub(super) env: BTreeMap<String, String>,
     /// The assembler that the driver finds in `PATH`.
     pub(super) assembler: Option<PathBuf>,
+    /// The `objcopy` that it finds there, which splits debug information off.
+    pub(super) objcopy: Option<PathBuf>,
     /// The driver, by the name that it is called by.
     pub(super) driver: PathBuf,
 }
@@ -91,7 +93,7 @@ pub(super) fn gather(
     let path = invocation.env.get("PATH").map_or("", String::as_str);
     let found = search(invocation, path, files);
     env.insert("PATH".to_owned(), found.path);
-    Ok(Environment { env, assembler: found.assembler, driver: found.driver })
+    Ok(Environment { env, assembler: found.assembler, objcopy: found.objcopy, driver: found.driver })
 }
 
 /// What `PWD` says, if it names the working directory by another path than the kernel's: debug information then holds
@@ -112,6 +114,7 @@ fn working_directory(invocation: &Invocation, set: &mut InputSet<'_>) -> Result<
 struct Search {
     path: String,
     assembler: Option<PathBuf>,
+    objcopy: Option<PathBuf>,
     driver: PathBuf,
 }
 
@@ -125,23 +128,24 @@ fn search(invocation: &Invocation, path: &str, files: &dyn FileView) -> Search {
         let found = matches!(files.find(&candidate), Found::File { executable: true, .. });
         found.then_some(candidate)
     };
-    let (mut kept, mut assembler, mut driver) = (Vec::new(), None, None);
+    let (mut kept, mut assembler, mut objcopy, mut driver) = (Vec::new(), None, None, None);
     for part in path.split(':') {
         let dir = invocation.dir.join(part);
         let has_driver = if bare { holds(&dir, named) } else { None };
-        let programs = PROGRAMS.map(|name| holds(&dir, name));
-        if has_driver.is_some() || programs.iter().any(Option::is_some) {
+        let [has_as, has_objcopy, has_ld] = PROGRAMS.map(|name| holds(&dir, name));
+        if [&has_driver, &has_as, &has_objcopy, &has_ld].into_iter().any(Option::is_some) {
             kept.push(part);
         }
         driver = driver.or(has_driver);
-        assembler = assembler.or(programs.into_iter().next().flatten());
+        assembler = assembler.or(has_as);
+        objcopy = objcopy.or(has_objcopy);
     }
     let driver = match (driver, bare) {
         (Some(driver), _) => driver,
         (None, false) if !named.is_empty() => invocation.dir.join(named),
         _ => invocation.program.clone(),
     };
-    Search { path: kept.join(":"), assembler, driver }
+    Search { path: kept.join(":"), assembler, objcopy, driver }
 }
 
 /// Adds the files that the locale of the environment leads to, messages included.

@@ -32,7 +32,8 @@ pub(super) fn ask(
             Found::Missing if !request.missing_is_generated => return Err(Reason::MissingInput(path).into()),
             found => look_into(&full, &path, found == Found::Missing, files, texts, &mut scan)?,
         }
-        scan.deps.push(Dep { system: !user.contains(&path), generated: false, path });
+        let generated = files.find(&full) == Found::Missing;
+        scan.deps.push(Dep { system: !user.contains(&path), generated, path });
     }
     let dirs = request.dirs.iter().filter_map(|flag| match flag {
         DirFlag::Add(_, dir) => Some(request.dir.join(dir.strip_prefix('=').unwrap_or(dir))),

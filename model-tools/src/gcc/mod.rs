@@ -10,6 +10,8 @@
 //! other languages than C, C++ and assembler, sources from standard input.
 
 mod call;
+#[cfg(test)]
+mod complete;
 mod environment;
 mod fallback;
 mod flags;

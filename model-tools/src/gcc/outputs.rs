@@ -23,7 +23,8 @@ pub(super) fn object(call: &Call, source: &Source) -> Option<String> {
     let suffix = match call.mode {
         Mode::Assemble => "o",
         Mode::Compile => "s",
-        Mode::Preprocess | Mode::Dependencies => return call.output.clone(),
+        Mode::Preprocess => return call.output.clone(),
+        Mode::Dependencies => return call.dependencies.clone().or_else(|| call.output.clone()),
         Mode::Link | Mode::Check => return None,
     };
     // The assembler's own language goes through `-S` untouched.

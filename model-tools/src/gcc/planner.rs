@@ -95,6 +95,15 @@ impl<'a> Planner<'a> {
             let assembler = driver.part("as").or(environment.assembler.as_deref());
             programs.push(assembler.ok_or_else(|| Reason::MissingInput("as".to_owned()))?);
         }
+        if self.call.extras.contains("dwo") {
+            programs.extend(environment.objcopy.as_deref());
+        }
+        // The driver looks for the linker's plugin before it sees that nothing is linked (`driver::maybe_run_linker`).
+        if matches!(self.call.mode, Mode::Check | Mode::Dependencies)
+            && let Some(plugin) = driver.part("liblto_plugin.so")
+        {
+            self.set.add(Path::new("/"), plugin)?;
+        }
         programs.sort();
         programs.dedup();
         self.set.add_all(&self.gcc.tools.files_of(&programs, self.files)?);
@@ -125,6 +134,12 @@ impl<'a> Planner<'a> {
     fn declare(&mut self, units: &[Unit], linked: Option<&Linked>) -> Result<(), Stop> {
         for output in linked.iter().flat_map(|linked| &linked.outputs) {
             self.outputs.insert(output.path.clone(), output.permissions);
+        }
+        for name in std::mem::take(&mut self.call.dump_names) {
+            let file = name.rsplit('=').next().unwrap_or(&name);
+            if let Some(parent) = Path::new(file).parent() {
+                self.set.add_dir(&self.invocation.dir, parent)?;
+            }
         }
         for at in 0..self.call.sources.len() {
             let source = self.call.sources[at].clone();

@@ -67,7 +67,8 @@ fn marker(text: &[u8]) -> Option<&str> {
     let text = blanks(text.strip_prefix(b"line").unwrap_or(text));
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let name = blanks(&text[digits..]).strip_prefix(b"\"").filter(|_| digits > 0)?;
-    let name = &name[..name.iter().position(|byte| matches!(byte, b'"' | b'\n' | b'\\'))?];
+    let end = name.iter().position(|byte| matches!(byte, b'"' | b'\n' | b'\\'))?;
+    let name = if name[end] == b'"' { &name[..end] } else { return None };
     std::str::from_utf8(name).ok().filter(|name| !name.is_empty() && !name.starts_with('<'))
 }
 
