@@ -3,4 +3,4 @@
 pub mod model;
 pub mod scan;
 
-pub use model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
+pub use model::{Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
