@@ -30,6 +30,7 @@ use rustc_hash::FxHashMap;
 
 use crate::link::Linkers;
 use crate::model::{FileView, Invocation, Model, Modelled};
+use crate::scan::{AskCompiler, Scanner};
 use crate::toolchain::{ToolFiles, Tools};
 use planner::Planner;
 use source::Personality;
@@ -40,6 +41,7 @@ pub struct Gcc {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
     texts: Texts,
+    scanner: Scanner,
     /// The files of a locale, by the variables that choose it.
     locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
 }
@@ -47,7 +49,8 @@ pub struct Gcc {
 impl Gcc {
     /// A model over what is known of the machine's tools.
     pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>) -> Self {
-        Self { tools, linkers, texts: Texts::default(), locales: Mutex::default() }
+        let scanner = Scanner::new(Box::new(AskCompiler::default()));
+        Self { tools, linkers, texts: Texts::default(), scanner, locales: Mutex::default() }
     }
 }
 

@@ -11,7 +11,7 @@ use super::stop::Stop;
 use super::{Gcc, fallback};
 use crate::inputs::InputSet;
 use crate::model::{FileView, Found, Invocation, Reason};
-use crate::scan::{Compiler, Scan, ScanRequest};
+use crate::scan::{Compiler, Scan, ScanMiss, ScanRequest};
 
 /// What was found out about one source.
 pub(super) struct Unit {
@@ -72,7 +72,13 @@ impl Units<'_> {
     }
 
     fn scan(&self, request: &ScanRequest) -> Result<Arc<Scan>, Stop> {
-        fallback::ask(request, self.env, self.files, &self.gcc.texts).map(Arc::new)
+        match self.gcc.scanner.scan(request, self.files) {
+            Ok(scan) => Ok(scan),
+            Err(ScanMiss::NeedReal(path)) => Err(Stop::Force(vec![path])),
+            Err(ScanMiss::NotSure(_)) => {
+                fallback::ask(request, self.env, self.files, &self.gcc.texts).map(Arc::new)
+            }
+        }
     }
 
     fn request(&self, source: &Source, language: crate::scan::Language) -> ScanRequest {
