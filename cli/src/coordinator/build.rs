@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::intercept::enter::{FAILED, Plan, READY};
-use crate::intercept::{kill, supervisor};
+use crate::intercept::kill;
+use crate::intercept::supervisor::{Supervisor, Watcher};
 
 use super::callers::{self, Sink};
 
@@ -40,6 +41,7 @@ pub(crate) enum StartError {
 /// A running build command.
 pub(crate) struct Build {
     child: Child,
+    supervisor: Option<Supervisor>,
 }
 
 impl Build {
@@ -48,7 +50,7 @@ impl Build {
         command: &[OsString],
         plan: &Plan,
         envs: &[(OsString, OsString)],
-        watcher: Arc<impl supervisor::Watcher>,
+        watcher: Arc<impl Watcher>,
     ) -> Result<Self, StartError> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
@@ -63,7 +65,7 @@ impl Build {
             .envs(envs.iter().map(|(k, v)| (k, v)))
             .spawn()?;
         drop(theirs);
-        let mut build = Self { child };
+        let mut build = Self { child, supervisor: None };
         match build.shake_hands(&ours, command, plan.watch, watcher) {
             Ok(()) => Ok(build),
             Err(e) => {
@@ -78,14 +80,14 @@ impl Build {
         control: &UnixStream,
         command: &[OsString],
         watch: bool,
-        watcher: Arc<impl supervisor::Watcher>,
+        watcher: Arc<impl Watcher>,
     ) -> Result<(), StartError> {
         let (first, listener, rest) = receive(control)?;
         if first != READY {
             return Err(StartError::Intercept(rest));
         }
         match listener {
-            Some(listener) => drop(supervisor::start(listener, watcher)?),
+            Some(listener) => self.supervisor = Some(Supervisor::start(listener, watcher)?),
             None if watch => return Err(StartError::Intercept("no listener came".into())),
             None => {}
         }
@@ -106,7 +108,11 @@ impl Build {
 
     /// Waits for the command's end. Blocks.
     pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
-        self.child.wait()
+        let status = self.child.wait()?;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.hand_over()?;
+        }
+        Ok(status)
     }
 }
 

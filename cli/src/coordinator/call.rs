@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ggr_ir::protocol::launcher::{self, Reply, Request};
-use ggr_ir::{Reduction, ThunkId};
+use ggr_backends::drive::Finished;
+use ggr_backends::scheduler::Urgency;
+use ggr_ir::ThunkId;
 use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -166,22 +168,24 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
         session.count_hit(&plan.label);
         return finish(session, call, &plan, &reductions);
     }
-    session.submit(&plan, &ids);
-    if plan.deferrable && call.may_defer && !session.is_known_to_fail(last) {
+    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
+    let urgency = if defer { Urgency::Eventual } else { Urgency::Awaited };
+    session.submit(&plan, &ids, urgency).await;
+    if defer {
         match deferred::put_in_place(session, call, &plan, &ids) {
             Ok(()) => return Answer::quiet(),
             // The tool itself will say best why its output cannot be written.
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
         }
     }
-    match session.wait_for(&ids).await {
+    match session.results(&ids).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
         Err(ended) => Answer::RunHere(ended),
     }
 }
 
 /// Writes the results where the tool would have, and answers with what it printed.
-fn finish(session: &Session, call: &Call, plan: &Plan, reductions: &[Arc<Reduction>]) -> Answer {
+fn finish(session: &Session, call: &Call, plan: &Plan, reductions: &[Arc<Finished>]) -> Answer {
     let written = tokio::task::block_in_place(|| session.materialize(call, plan, reductions));
     match written.and_then(|()| session.printed(reductions)) {
         Ok((stdout, stderr)) => Answer::Exit { code: 0, stdout, stderr },

@@ -4,6 +4,7 @@ use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use ggr_backends::drive::Finished;
 use ggr_ir::{Reduction, ThunkId, ToolFailure};
 use ggr_models::Plan;
 
@@ -29,8 +30,8 @@ pub(crate) fn put_in_place(session: &Arc<Session>, call: &Call, plan: &Plan, ids
     let mut put = || -> io::Result<()> {
         for output in &plan.outputs {
             let permissions = output.permissions & !call.umask;
+            session.journal(&output.path, &output.output)?;
             placeholders.push(session.placeholders().create(&output.path, output.output.clone(), permissions)?);
-            session.journal(&output.path, &output.output);
         }
         for (path, bytes) in &plan.written {
             std::fs::write(path, bytes)?;
@@ -53,7 +54,7 @@ pub(crate) fn put_in_place(session: &Arc<Session>, call: &Call, plan: &Plan, ids
 }
 
 async fn follow(session: Arc<Session>, deferred: Deferred) {
-    match session.result_of(&deferred.ids).await {
+    match session.results(&deferred.ids).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
@@ -68,11 +69,11 @@ async fn follow(session: Arc<Session>, deferred: Deferred) {
     }
 }
 
-fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Reduction>]) -> io::Result<()> {
+fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) -> io::Result<()> {
     for (placeholder, planned) in deferred.placeholders.iter().zip(&deferred.plan.outputs) {
         let entry = reductions
             .iter()
-            .find_map(|reduction| reduction.outputs.get(&planned.output.name))
+            .find_map(|reduction| reduction.output(&planned.output.name))
             .ok_or_else(|| io::Error::other(format!("output `{}` was not made", planned.output.name.0)))?;
         let blob = session.blob_file(entry.blob)?;
         session.placeholders().fill(placeholder, &blob)?;
@@ -96,11 +97,11 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred) {
         Ok(output) if output.status.success() => {
             let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
             match taken {
-                Ok(reduction) => session.resolve(&deferred.ids, reduction),
+                Ok(reduction) => session.resolve(&deferred.ids, &reduction).await,
                 Err(error) => session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label)),
             }
         }
-        Ok(_) => session.believe_failure(last),
+        Ok(_) => session.believe_failure(last).await,
         Err(error) => session.fail_build(format!("starting `{}`: {error}", deferred.plan.label)),
     }
 }

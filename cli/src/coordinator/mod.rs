@@ -6,6 +6,8 @@ pub(crate) mod call;
 mod callers;
 mod counts;
 mod deferred;
+pub(crate) mod heal;
+pub(crate) mod keeper;
 mod launcher;
 mod materialize;
 mod placeholders;

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,9 @@ use rustix::fs::{Timespec, Timestamps};
 use tokio::sync::watch;
 
 use crate::intercept::supervisor::{FileId, Held};
+
+/// How much of a file is written last: a page, which the kernel copies in one go.
+const HEAD: usize = 4096;
 
 /// One placeholder.
 pub(crate) struct Placeholder {
@@ -78,15 +81,23 @@ impl Placeholders {
 
     /// Puts the bytes of `blob` into the placeholder, keeping its times, and lets go whoever waits for it.
     ///
+    /// The first page is written last and at once, so that a file that was killed half way still starts as a placeholder.
+    ///
     /// # Errors
     /// The placeholder stays what it is if its bytes cannot be written (a full disk).
     pub(crate) fn fill(&self, placeholder: &Placeholder, blob: &Path) -> io::Result<()> {
         let mut from = File::open(blob)?;
         let before = placeholder.file.metadata()?;
-        let mut to = &placeholder.file;
-        io::Seek::rewind(&mut to)?;
-        let written = io::copy(&mut from, &mut to)?;
-        placeholder.file.set_len(written)?;
+        let mut head = Vec::with_capacity(HEAD);
+        (&mut from).take(HEAD as u64).read_to_end(&mut head)?;
+        let mut len = head.len() as u64;
+        if head.len() == HEAD {
+            let mut to = &placeholder.file;
+            to.seek(SeekFrom::Start(len))?;
+            len += io::copy(&mut from, &mut to)?;
+        }
+        placeholder.file.write_all_at(&head, 0)?;
+        placeholder.file.set_len(len)?;
         keep_times(&placeholder.file, &before)?;
         self.forget(placeholder);
         Ok(())

@@ -4,13 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
-use ggr_backends::drive::{DriverHandle, Submission};
+use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
+use ggr_backends::scheduler::Urgency;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::store::FsStore;
+use ggr_ir::repo::Journal;
 use ggr_ir::{BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, ThunkId, ToolFailure};
 use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
+use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::call::Call;
@@ -58,6 +61,17 @@ impl Ended {
     }
 }
 
+impl From<&Failure> for Ended {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Tool(failure) => Ended::ToolFailed(failure.clone()),
+            Failure::Poisoned { .. } => Ended::Poisoned,
+            Failure::Cancelled | Failure::Stopped => Ended::Cancelled,
+            other => Ended::Infra(other.to_string()),
+        }
+    }
+}
+
 /// How a pass over the build is going.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Course {
@@ -79,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) slots: usize,
     pub(crate) limits: Limits,
     pub(crate) lazy: bool,
+    pub(crate) journal: Journal,
 }
 
 /// See the module's documentation.
@@ -101,9 +116,14 @@ pub(crate) struct Session {
     /// Launchers whose real tool is running: what it calls in turn is left alone.
     run_here: Mutex<HashSet<u32>>,
     failed: Mutex<HashSet<ThunkId>>,
+    /// What thunks of this session came to.
+    finished: RwLock<HashMap<ThunkId, Arc<Finished>, FxBuildHasher>>,
     in_doubt: Mutex<HashMap<u32, String>>,
     course: watch::Sender<Course>,
+    /// For the supervisor's thread, which is none of the runtime's.
+    runtime: tokio::runtime::Handle,
     tasks: Mutex<tokio::task::JoinSet<()>>,
+    journal: Journal,
     /// What has happened so far.
     pub(crate) counts: Counts,
 }
@@ -127,9 +147,12 @@ impl Session {
             sinks: [callers::sink(own, 1), callers::sink(own, 2)],
             run_here: Mutex::default(),
             failed: Mutex::default(),
+            finished: RwLock::default(),
             in_doubt: Mutex::default(),
             course: watch::Sender::new(Course::Going),
+            runtime: tokio::runtime::Handle::current(),
             tasks: Mutex::default(),
+            journal: parts.journal,
             counts: Counts::default(),
         })
     }
@@ -202,62 +225,67 @@ impl Session {
 
     // --- thunks ---
 
-    /// The reductions of a plan's thunks, if all are known already.
-    pub(crate) fn look_up(&self, plan: &Plan, ids: &[ThunkId]) -> Option<Vec<Arc<Reduction>>> {
+    /// The results of a plan's thunks, if all are known already.
+    pub(crate) fn look_up(&self, plan: &Plan, ids: &[ThunkId]) -> Option<Vec<Arc<Finished>>> {
         if !plan.cacheable {
             return None;
         }
-        let mut found: HashMap<ThunkId, Arc<Reduction>> = HashMap::new();
-        for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
-            let known = |output: &OutputRef| match found.get(&output.thunk) {
-                Some(reduction) => reduction.outputs.get(&output.name).map(|entry| entry.blob),
-                None => self.driver.output(output),
+        let mut found: Vec<Arc<Finished>> = Vec::with_capacity(ids.len());
+        for ((thunk, _), _) in plan.thunks.iter().zip(ids) {
+            let known = |output: &OutputRef| {
+                let of_plan = ids.iter().position(|id| *id == output.thunk).and_then(|at| found.get(at));
+                let finished = of_plan.cloned().or_else(|| self.finished_thunk(output.thunk))?;
+                finished.output(&output.name).map(|entry| entry.blob)
             };
             let ready = thunk.resolve(known).ok()?;
-            found.insert(*id, Arc::new(self.cache.get(ready.id())?));
+            found.push(Arc::new(Finished::new(self.cache.get(ready.id())?, Origin::Cache)));
         }
-        Some(ids.iter().filter_map(|id| found.remove(id)).collect())
+        Some(found)
     }
 
-    pub(crate) fn submit(&self, plan: &Plan, ids: &[ThunkId]) {
+    fn finished_thunk(&self, id: ThunkId) -> Option<Arc<Finished>> {
+        self.finished.read().expect("no holder panics").get(&id).cloned()
+    }
+
+    pub(crate) async fn submit(&self, plan: &Plan, ids: &[ThunkId], urgency: Urgency) {
         for ((thunk, kind), id) in plan.thunks.iter().zip(ids) {
-            self.driver.submit(Submission {
+            let submission = Submission {
                 id: *id,
                 thunk: Arc::new(thunk.clone()),
                 kind: *kind,
-                label: plan.label.clone(),
+                label: plan.label.as_str().into(),
                 limits: self.limits,
+                estimate: None,
                 cacheable: plan.cacheable,
-            });
+                urgency,
+            };
+            self.driver.submit(submission).await;
         }
     }
 
-    /// Waits for results, and makes the scheduler hurry.
-    pub(crate) async fn wait_for(&self, ids: &[ThunkId]) -> Result<Vec<Arc<Reduction>>, Ended> {
-        ids.iter().for_each(|id| self.driver.demand(*id));
-        self.result_of(ids).await
-    }
-
-    /// Waits for results without asking for them to be hurried.
-    pub(crate) async fn result_of(&self, ids: &[ThunkId]) -> Result<Vec<Arc<Reduction>>, Ended> {
-        let mut reductions = Vec::with_capacity(ids.len());
+    /// Waits for results.
+    pub(crate) async fn results(&self, ids: &[ThunkId]) -> Result<Vec<Arc<Finished>>, Ended> {
+        let mut results = Vec::with_capacity(ids.len());
         for id in ids {
-            reductions.push(self.driver.finished(*id).await?);
+            let finished = self.driver.verdict(*id).await.map_err(|failure| Ended::from(&*failure))?;
+            self.finished.write().expect("no holder panics").insert(*id, Arc::clone(&finished));
+            results.push(finished);
         }
-        Ok(reductions)
+        Ok(results)
     }
 
     /// Gives the scheduler a result that was made outside of it.
-    pub(crate) fn resolve(&self, ids: &[ThunkId], reduction: Reduction) {
+    pub(crate) async fn resolve(&self, ids: &[ThunkId], reduction: &Reduction) {
         self.counts.doubt_was_wrong();
-        let reduction = Arc::new(reduction);
-        ids.iter().for_each(|id| self.driver.resolve_externally(*id, Arc::clone(&reduction)));
+        for id in ids {
+            self.driver.resolve_externally(*id, reduction.clone()).await;
+        }
     }
 
     /// A deferred call has failed for real: this pass over the build is over.
-    pub(crate) fn believe_failure(&self, id: ThunkId) {
+    pub(crate) async fn believe_failure(&self, id: ThunkId) {
         self.failed.lock().expect("no holder panics").insert(id);
-        self.driver.confirm_failure(id);
+        self.driver.confirm_failure(id).await;
         self.change_course(Course::Again);
     }
 
@@ -283,7 +311,7 @@ impl Session {
     pub(crate) async fn force(&self, path: &Path) {
         let Ok(stat) = rustix::fs::stat(path) else { return };
         if let Some(placeholder) = self.placeholders.find((stat.st_dev, stat.st_ino)) {
-            self.driver.demand(placeholder.output.thunk);
+            self.driver.demand(placeholder.output.thunk).await;
             placeholder.settled().await;
         }
     }
@@ -312,7 +340,7 @@ impl Session {
 
     /// Gives up on all that is not real yet: stops the work and removes the placeholders.
     pub(crate) async fn abandon(&self) {
-        self.driver.cancel_all();
+        self.driver.cancel_all().await;
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
         { tasks }.shutdown().await;
         for placeholder in self.placeholders.all() {
@@ -346,7 +374,7 @@ impl Session {
         &self,
         call: &Call,
         plan: &Plan,
-        reductions: &[Arc<Reduction>],
+        reductions: &[Arc<Finished>],
     ) -> io::Result<()> {
         let planned: HashMap<_, _> = plan.outputs.iter().map(|o| (&o.output.name, o)).collect();
         let Some(last) = reductions.last() else { return Ok(()) };
@@ -365,7 +393,7 @@ impl Session {
     }
 
     /// What the tools printed, in their order.
-    pub(crate) fn printed(&self, reductions: &[Arc<Reduction>]) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn printed(&self, reductions: &[Arc<Finished>]) -> io::Result<(Vec<u8>, Vec<u8>)> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         for reduction in reductions {
             for (blob, to) in [(reduction.stdout, &mut stdout), (reduction.stderr, &mut stderr)] {
@@ -378,7 +406,7 @@ impl Session {
     }
 
     /// Prints what deferred calls printed, each call's output in one piece.
-    pub(crate) fn print_for_build(&self, reductions: &[Arc<Reduction>]) {
+    pub(crate) fn print_for_build(&self, reductions: &[Arc<Finished>]) {
         match self.printed(reductions) {
             Ok((stdout, stderr)) => self.print_bytes(&stdout, &stderr),
             Err(error) => self.fail_build(format!("reading what a tool printed: {error}")),
@@ -398,9 +426,15 @@ impl Session {
 
     // --- what is counted and kept ---
 
-    pub(crate) fn journal(&self, _path: &Path, _output: &OutputRef) {}
+    /// Notes that a placeholder is about to stand at the path, so that the next session knows if this one is killed.
+    pub(crate) fn journal(&self, path: &Path, output: &OutputRef) -> io::Result<()> {
+        self.journal.add(path, output).map_err(io::Error::other)
+    }
 
-    pub(crate) fn journal_done(&self, _path: &Path) {}
+    /// Notes that no placeholder stands at the path any more. A record too many does no harm: the file is looked at.
+    pub(crate) fn journal_done(&self, path: &Path) {
+        let _ = self.journal.done(path);
+    }
 
     pub(crate) fn count_modelled(&self) {
         self.counts.modelled();
@@ -452,8 +486,9 @@ impl Watcher for Session {
 
     fn opened(&self, file: FileId, held: Held) {
         if let Some(placeholder) = self.placeholders.find(file) {
-            self.driver.demand(placeholder.output.thunk);
+            let (driver, thunk) = (self.driver.clone(), placeholder.output.thunk);
             self.placeholders.hold(&placeholder, held);
+            self.runtime.spawn(async move { driver.demand(thunk).await });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use ggr_backends::memo::{StatKey, StatMemo};
+use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::{FileView, Found};

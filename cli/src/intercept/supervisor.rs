@@ -4,8 +4,10 @@
 //! **Invariant:** every notification is let go exactly once: at once, or when its [`Held`] is dropped.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -41,12 +43,59 @@ impl Drop for Held {
     }
 }
 
-/// Starts the thread. It ends when no process under the filter is left.
-pub(crate) fn start(listener: OwnedFd, watcher: Arc<impl Watcher>) -> io::Result<thread::JoinHandle<()>> {
-    // An older kernel refuses; calls are then slower, not wrong.
-    let _ = sys::set_sync_wake_up(listener.as_fd());
-    let listener = Arc::new(listener);
-    thread::Builder::new().name("supervisor".into()).spawn(move || serve(&listener, &*watcher))
+/// A running supervisor.
+pub(crate) struct Supervisor {
+    listener: Arc<OwnedFd>,
+}
+
+impl Supervisor {
+    /// Starts the thread. It ends when no process under the filter is left.
+    pub(crate) fn start(listener: OwnedFd, watcher: Arc<impl Watcher>) -> io::Result<Self> {
+        // An older kernel refuses; calls are then slower, not wrong.
+        let _ = sys::set_sync_wake_up(listener.as_fd());
+        let listener = Arc::new(listener);
+        let served = Arc::clone(&listener);
+        thread::Builder::new().name("supervisor".into()).spawn(move || serve(&served, &*watcher))?;
+        Ok(Self { listener })
+    }
+
+    /// Leaves what the build left running (a daemon) in good hands: without a listener its watched calls would fail. A
+    /// small process answers them until the last one ends.
+    pub(crate) fn hand_over(&self) -> io::Result<()> {
+        if nobody_left(&self.listener) {
+            return Ok(());
+        }
+        rustix::io::fcntl_setfd(&self.listener, rustix::io::FdFlags::empty())?;
+        Command::new("/proc/self/exe")
+            .arg("__linger")
+            .arg(self.listener.as_raw_fd().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .current_dir("/")
+            .spawn()?;
+        Ok(())
+    }
+}
+
+/// The process that [`Supervisor::hand_over`] starts.
+#[allow(unsafe_code, reason = "takes over a descriptor that the parent left at a known number")]
+pub(crate) fn linger(listener: i32) {
+    // SAFETY: the parent left its listener at this number for us, and nothing else in this process owns it.
+    let listener = Arc::new(unsafe { OwnedFd::from_raw_fd(listener) });
+    serve(&listener, &LetGo);
+}
+
+/// Holds nothing.
+struct LetGo;
+
+impl Watcher for LetGo {
+    fn any(&self) -> bool {
+        false
+    }
+
+    fn opened(&self, _: FileId, _: Held) {}
 }
 
 fn serve(listener: &Arc<OwnedFd>, watcher: &dyn Watcher) {
@@ -65,7 +114,7 @@ fn serve(listener: &Arc<OwnedFd>, watcher: &dyn Watcher) {
     }
 }
 
-fn nobody_left(listener: &Arc<OwnedFd>) -> bool {
+fn nobody_left(listener: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(listener, PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
