@@ -1,18 +1,17 @@
 //! The user's files as models see them: placeholders known, hashes remembered by stat, blobs in the store.
 
-use std::collections::HashSet;
-use std::fs;
-use std::hash::Hasher;
+use std::fs::{self, Metadata};
+use std::hash::{Hash, Hasher};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::{FileView, Found};
-use rustc_hash::{FxBuildHasher, FxHasher};
-use rustix::fs::{FileType, Stat};
+use rustc_hash::FxHasher;
 
 use super::placeholders::Placeholders;
 
@@ -21,56 +20,44 @@ pub(crate) struct View {
     placeholders: Arc<Placeholders>,
     store: Arc<FsStore>,
     memo: Arc<StatMemo>,
-    /// Blobs that are known to be in the store.
-    present: RwLock<HashSet<BlobId, FxBuildHasher>>,
 }
 
 impl View {
     pub(crate) fn new(placeholders: Arc<Placeholders>, store: Arc<FsStore>, memo: Arc<StatMemo>) -> Self {
-        Self { placeholders, store, memo, present: RwLock::default() }
+        Self { placeholders, store, memo }
     }
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
-        self.present.write().expect("no holder panics").insert(blob);
-        if let Ok(stat) = rustix::fs::stat(path) {
-            self.memo.insert(StatKey::from(&stat), blob);
+        if let Ok(meta) = fs::metadata(path) {
+            self.memo.insert(Stamp::of(&meta), blob);
         }
     }
 
-    fn regular(&self, path: &Path) -> io::Result<Stat> {
-        let stat = rustix::fs::stat(path)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    fn regular(&self, path: &Path) -> io::Result<Metadata> {
+        let meta = fs::metadata(path)?;
+        if !meta.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        if self.placeholders.find((stat.st_dev, stat.st_ino)).is_some() {
+        if self.placeholders.find((meta.dev(), meta.ino())).is_some() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(stat)
-    }
-
-    fn is_present(&self, blob: BlobId) -> bool {
-        if self.present.read().expect("no holder panics").contains(&blob) {
-            return true;
-        }
-        let there = self.store.missing(&[blob]).is_ok_and(|missing| missing.is_empty());
-        if there {
-            self.present.write().expect("no holder panics").insert(blob);
-        }
-        there
+        Ok(meta)
     }
 }
 
 impl FileView for View {
     fn find(&self, path: &Path) -> Found {
-        let Ok(stat) = rustix::fs::stat(path) else { return Found::Missing };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Found::Directory,
-            FileType::RegularFile => match self.placeholders.find((stat.st_dev, stat.st_ino)) {
-                Some(placeholder) => Found::Placeholder(placeholder.output.clone()),
-                None => Found::File { size: stat.st_size as u64, executable: stat.st_mode & 0o111 != 0 },
-            },
-            _ => Found::Other,
+        let Ok(meta) = fs::metadata(path) else { return Found::Missing };
+        if meta.is_dir() {
+            return Found::Directory;
+        }
+        if !meta.is_file() {
+            return Found::Other;
+        }
+        match self.placeholders.find((meta.dev(), meta.ino())) {
+            Some(placeholder) => Found::Placeholder(placeholder.output.clone()),
+            None => Found::File { size: meta.len(), executable: meta.mode() & 0o111 != 0 },
         }
     }
 
@@ -84,38 +71,29 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        let stat = self.regular(path)?;
-        let executable = stat.st_mode & 0o111 != 0;
-        let key = StatKey::from(&stat);
-        if let Some(blob) = self.memo.get(&key)
-            && self.is_present(blob)
+        let meta = self.regular(path)?;
+        let executable = meta.mode() & 0o111 != 0;
+        if let Some(blob) = self.memo.get(&Stamp::of(&meta))
+            && self.store.contains(blob).map_err(io::Error::other)?
         {
             return Ok((blob, executable));
         }
-        let blob = self.store.ingest(path).map_err(io::Error::other)?;
-        self.present.write().expect("no holder panics").insert(blob);
-        self.memo.insert(key, blob);
-        Ok((blob, executable))
+        let ingested = self.store.ingest(path).map_err(io::Error::other)?;
+        self.memo.insert(ingested.stamp, ingested.id);
+        Ok((ingested.id, executable))
     }
 
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
         let blob = BlobId::of(bytes);
-        if self.is_present(blob) {
+        if self.store.contains(blob).map_err(io::Error::other)? {
             return Ok(blob);
         }
-        let blob = self.store.put_bytes(bytes).map_err(io::Error::other)?;
-        self.present.write().expect("no holder panics").insert(blob);
-        Ok(blob)
+        self.store.put_bytes(bytes).map_err(io::Error::other)
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        let stat = self.regular(path).ok()?;
         let mut hasher = FxHasher::default();
-        for part in [stat.st_dev, stat.st_ino, stat.st_size as u64, stat.st_mtime as u64, stat.st_ctime as u64] {
-            hasher.write_u64(part);
-        }
-        hasher.write_u64(stat.st_mtime_nsec as u64);
-        hasher.write_u64(stat.st_ctime_nsec as u64);
+        Stamp::of(&self.regular(path).ok()?).hash(&mut hasher);
         Some(hasher.finish())
     }
 }
