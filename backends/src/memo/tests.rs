@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Remove;
 use ggr_ir::ObjectStore;
 use std::fs::File;
 use std::time::Instant;
