@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use ggr_ir::repo::{TempFile, rename_making_parent};
 use ggr_ir::{BlobId, ObjectStore, StoreError};
 
+use super::Remove;
 use super::known::KnownSet;
 use super::layout::{BLOB_MODE, TWIN_MODE, sharded, twin};
 
@@ -75,21 +76,6 @@ impl FsStore {
     /// Forgets that the blob was seen: somebody found it gone. The next question goes to the disk.
     pub fn forget(&self, id: BlobId) {
         self.known.remove(id);
-    }
-
-    /// Removes a blob and its twin. Files that were hard-linked from it stay.
-    pub fn remove(&self, id: BlobId) -> Result<(), StoreError> {
-        self.known.remove(id);
-        let path = self.path(id);
-        for path in [twin(&path), path] {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Io { path, source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// The blob as a file of mode 0555, to be hard-linked where a program is to stand; made on the first call by a
@@ -239,6 +225,23 @@ impl ObjectStore for FsStore {
 
     fn local_root(&self) -> Option<&Path> {
         Some(&self.root)
+    }
+}
+
+impl Remove for FsStore {
+    /// Removes a blob and its twin. Files that were hard-linked from it stay.
+    fn remove(&self, id: BlobId) -> Result<(), StoreError> {
+        self.known.remove(id);
+        let path = self.path(id);
+        for path in [twin(&path), path] {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Io { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ggr_ir::{BlobId, Hash};
+use ggr_ir::Hash;
 
 /// The mode of a blob's file.
 pub(crate) const BLOB_MODE: u32 = 0o444;

@@ -96,7 +96,7 @@ fn check(id: ThunkId, record: &[u8]) -> [u8; CHECK] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::FsStore;
+    use crate::store::{FsStore, Remove};
     use ggr_ir::{OutputEntry, RootPath};
     use tempfile::{TempDir, tempdir};
 
