@@ -356,7 +356,7 @@ impl Session {
     }
 
     pub(crate) fn ingest(&self, path: &Path) -> io::Result<BlobId> {
-        self.store.ingest(path).map_err(io::Error::other)
+        self.store.ingest(path).map(|ingested| ingested.id).map_err(io::Error::other)
     }
 
     pub(crate) fn put_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {

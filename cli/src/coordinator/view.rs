@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
@@ -30,7 +31,7 @@ impl View {
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
         if let Ok(meta) = fs::metadata(path) {
-            self.memo.insert(Stamp::of(&meta), blob);
+            self.memo.insert(Stamp::of(&meta), blob, SystemTime::now());
         }
     }
 
@@ -71,16 +72,10 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        let meta = self.regular(path)?;
-        let executable = meta.mode() & 0o111 != 0;
-        if let Some(blob) = self.memo.get(&Stamp::of(&meta))
-            && self.store.contains(blob).map_err(io::Error::other)?
-        {
-            return Ok((blob, executable));
+        if self.placeholders.len() > 0 {
+            self.regular(path)?;
         }
-        let ingested = self.store.ingest(path).map_err(io::Error::other)?;
-        self.memo.insert(ingested.stamp, ingested.id);
-        Ok((ingested.id, executable))
+        self.memo.blob(&self.store, path).map_err(io::Error::other)
     }
 
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
