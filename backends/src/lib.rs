@@ -4,6 +4,10 @@
 //! [`Backend`] tries one job once. This crate neither prints nor reads the environment.
 
 pub mod backend;
+pub mod bench;
+pub mod drive;
+pub mod durations;
+pub mod null;
 pub mod scheduler;
 
 pub use backend::{Backend, Refusal};
