@@ -1,26 +1,25 @@
 //! `ggr`: runs an unmodified build as content-addressed thunks.
+
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod config;
 mod coordinator;
+mod env;
+mod error;
+mod exit;
 mod hidden;
 mod intercept;
+mod report;
 mod run;
 
-fn main() -> std::process::ExitCode {
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    if let Some(code) = hidden::dispatch(&args) {
+fn main() -> ExitCode {
+    error::report_panics();
+    let args: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = hidden::dispatch(args.get(1..).unwrap_or_default()) {
         return code.into();
     }
-    let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
-    rt.block_on(async move {
-        let w = run::Workshop::open().await.unwrap();
-        let dir = w.repo.run_dir().join(ggr_ir::repo::unique_name());
-        std::fs::create_dir(&dir).unwrap();
-        let i = coordinator::Interception { dir, tools: w.session.models().tool_files(&[]), watch: true };
-        let end = coordinator::run(&w.session, &args, &i).await;
-        eprintln!("{:?}", w.session.counts.tally());
-        match end {
-            Ok(coordinator::BuildEnd::Exited(code)) => code.into(),
-            Ok(coordinator::BuildEnd::Interrupted(s)) => (128 + s as u8).into(),
-            Err(e) => { eprintln!("{e}"); 125.into() }
-        }
-    })
+    // The panic hook has said what happened; here it only gets its exit code.
+    std::panic::catch_unwind(|| commands::run(args)).unwrap_or_else(|_| exit::Kind::Bug.into())
 }
