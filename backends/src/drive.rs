@@ -63,7 +63,7 @@ struct Flight {
 /// What one of the driver's futures came to.
 enum Completion {
     /// An attempt ended; with nothing if it was aborted.
-    Ended(AttemptId, Option<Attempt>),
+    Ended(AttemptId, Option<Box<Attempt>>),
     /// Healing ended.
     Healed(NodeId, Result<(), String>),
 }
@@ -157,12 +157,15 @@ impl Driver {
                     if taken == 0 {
                         break;
                     }
-                    inbox.drain(..).for_each(|message| self.take(message));
                 }
-                Some(completion) = self.running.next() => self.complete_batch(completion),
-                () = std::future::ready(()), if !self.checks.is_empty() => self.check_batch(),
+                Some(completion) = self.running.next() => self.complete(completion),
+                () = std::future::ready(()), if !self.checks.is_empty() => {}
                 () = sleep_until(deadline) => self.tell(Event::Tick),
             }
+            // Whatever woke it, each source gets a bounded turn: so none starves, and what is nearly done goes first.
+            self.complete_batch();
+            inbox.drain(..).for_each(|message| self.take(message));
+            self.check_batch();
             self.publish();
             if !self.stoppers.is_empty() {
                 break;
@@ -181,7 +184,7 @@ impl Driver {
             recorder.finish().await;
         }
         self.publish();
-        self.stoppers.drain(..).chain(self.idlers.drain(..)).for_each(|waiter| drop(waiter.send(())));
+        release(self.stoppers.drain(..).chain(self.idlers.drain(..)));
     }
 
     fn take(&mut self, message: Message) {
@@ -270,10 +273,9 @@ impl Driver {
         }
     }
 
-    /// Handles an end, and those others that are there already.
-    fn complete_batch(&mut self, first: Completion) {
-        self.complete(first);
-        for _ in 1..BATCH {
+    /// Handles the ends that are there already.
+    fn complete_batch(&mut self) {
+        for _ in 0..BATCH {
             match self.running.next().now_or_never() {
                 Some(Some(completion)) => self.complete(completion),
                 _ => break,
@@ -318,8 +320,15 @@ impl Driver {
         let counts = self.counts;
         self.published.send_if_modified(|shown| std::mem::replace(shown, counts) != counts);
         if self.scheduler.open() == 0 {
-            self.idlers.drain(..).for_each(|waiter| drop(waiter.send(())));
+            release(self.idlers.drain(..));
         }
+    }
+}
+
+/// Lets them go. One who has gone already is none of our business.
+fn release(waiters: impl Iterator<Item = oneshot::Sender<()>>) {
+    for waiter in waiters {
+        let _ = waiter.send(());
     }
 }
 

@@ -111,7 +111,7 @@ impl Driver {
         });
         let (run, abort) = abortable(async move { backend.run(&job).await });
         self.flights.insert(attempt, Flight { node, backend: on, abort });
-        self.running.push(run.map(move |end| Completion::Ended(attempt, end.ok())).boxed());
+        self.running.push(run.map(move |end| Completion::Ended(attempt, end.ok().map(Box::new))).boxed());
     }
 
     fn heal(&mut self, node: NodeId, missing: Vec<ggr_ir::BlobId>) {
@@ -122,7 +122,7 @@ impl Driver {
         self.running.push(healed.map(move |result| Completion::Healed(node, result)).boxed());
     }
 
-    pub(super) fn attempt_ended(&mut self, attempt: AttemptId, result: Option<Attempt>) {
+    pub(super) fn attempt_ended(&mut self, attempt: AttemptId, result: Option<Box<Attempt>>) {
         let Some(flight) = self.flights.remove(&attempt) else { return };
         let backend = self.names[usize::from(flight.backend.0)].clone();
         let Some(result) = result else {
