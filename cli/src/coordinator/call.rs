@@ -67,10 +67,11 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         session.count_here(&tool, &Reason::NotUtf8);
         return run_here(&session, stream, pid, tool, true).await;
     };
+    let mut more = [0u8; 1];
     let answer = tokio::select! {
         answer = decide(&session, &call) => answer,
         // A launcher says nothing more until it is answered: this is its end (a signal), and nobody wants the answer.
-        _ = stream.readable() => return Ok(()),
+        _ = stream.read(&mut more) => return Ok(()),
     };
     match answer {
         Answer::Exit { code, stdout, stderr } => {
