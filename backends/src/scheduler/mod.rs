@@ -69,8 +69,28 @@ pub struct Scheduler {
     stragglers: Stragglers,
     /// Nodes that are not settled.
     open: usize,
+    tally: Tally,
     draining: bool,
     random: u64,
+}
+
+/// How many nodes stand where.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Waiting for a slot.
+    pub ready: u64,
+    /// Waiting for the caller's answer to [`Action::Doubt`].
+    pub doubted: u64,
+}
+
+impl Tally {
+    fn at(&mut self, state: State) -> Option<&mut u64> {
+        match state {
+            State::Ready => Some(&mut self.ready),
+            State::Doubted => Some(&mut self.doubted),
+            _ => None,
+        }
+    }
 }
 
 impl Scheduler {
@@ -89,6 +109,7 @@ impl Scheduler {
             timers: Timers::default(),
             stragglers: Stragglers::default(),
             open: 0,
+            tally: Tally::default(),
             draining: false,
             random: seed,
         }
@@ -97,6 +118,11 @@ impl Scheduler {
     /// How many nodes are not settled.
     pub fn open(&self) -> usize {
         self.open
+    }
+
+    /// How many nodes stand where. Constant time.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// How many nodes were added: the number of the next one.
@@ -142,6 +168,20 @@ impl Scheduler {
         &mut self.nodes[id.0 as usize]
     }
 
+    /// The only place where a node's state changes.
+    fn set_state(&mut self, id: NodeId, state: State) {
+        let old = std::mem::replace(&mut self.node(id).state, state);
+        if let Some(count) = self.tally.at(old) {
+            *count -= 1;
+        }
+        if let Some(count) = self.tally.at(state) {
+            *count += 1;
+        }
+        if matches!(state, State::Done | State::Failed) {
+            self.open -= 1;
+        }
+    }
+
     fn add(&mut self, new: NewNode, actions: &mut Vec<Action>) {
         let id = NodeId(u32::try_from(self.nodes.len()).expect("nodes are numbered with 32 bits"));
         assert_eq!(new.node, id, "nodes are added in the order of their numbers");
@@ -184,7 +224,7 @@ impl Scheduler {
     fn release(&mut self, id: NodeId, actions: &mut Vec<Action>) {
         let node = self.node(id);
         if node.state == State::Waiting && node.waiting_on == 0 {
-            node.state = State::Checking;
+            self.set_state(id, State::Checking);
             actions.push(Action::Check(id));
         }
     }
@@ -207,9 +247,8 @@ impl Scheduler {
     }
 
     fn make_ready(&mut self, id: NodeId) {
-        let node = &mut self.nodes[id.0 as usize];
-        node.state = State::Ready;
-        self.ready.push(id, node);
+        self.set_state(id, State::Ready);
+        self.ready.push(id, &self.nodes[id.0 as usize]);
     }
 
     /// Marks the node and all that it waits for as awaited. Each node is marked once: linear over a whole build.
@@ -231,7 +270,8 @@ impl Scheduler {
     /// Fills the free slots.
     fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.places.iter().any(|place| place.used < place.spec.slots) {
-            let free = |refused: BackendSet| first_free(&self.places, |backend, _| !refused.contains(backend));
+            let free =
+                |refused: BackendSet| first_free(&self.places, |backend, _| !refused.contains(backend));
             let Some((id, backend)) = self.ready.pop(&self.nodes, free) else { return };
             self.start(id, backend, now, actions);
         }
@@ -245,8 +285,8 @@ impl Scheduler {
         let duplicate = node.run != NO_RUN;
         let attempt = self.runs.start(id, backend, node.run, now);
         node.run = attempt.index;
-        node.state = State::Running;
         let threshold = self.stragglers.threshold(node.kind, node.estimate);
+        self.set_state(id, State::Running);
         if let (true, false, Some(threshold)) = (duplicates, duplicate, threshold) {
             self.timers.set(now + threshold, Timer::Straggler(attempt));
         }
@@ -301,11 +341,11 @@ impl Scheduler {
             (Remedy::AtOnce, _) => self.make_ready(id),
             (Remedy::Backoff { base }, _) => {
                 after = policy::wait(base, node.tries, policy::asked(failure), random);
-                node.state = State::Delayed;
+                self.set_state(id, State::Delayed);
                 self.timers.set(now + after, Timer::Retry(id));
             }
             (Remedy::Heal, InfraFailure::InputsMissing(missing)) => {
-                node.state = State::Healing;
+                self.set_state(id, State::Healing);
                 actions.push(Action::Heal { node: id, missing: missing.clone() });
             }
             (Remedy::OtherBackend, _) => {

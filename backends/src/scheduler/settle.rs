@@ -11,8 +11,7 @@ impl Scheduler {
             return;
         }
         self.cancel_runs(id, actions);
-        self.node(id).state = State::Done;
-        self.open -= 1;
+        self.set_state(id, State::Done);
         actions.push(Action::Done(id));
         self.node(id).deps.take();
         for dependant in self.node(id).dependants.take().iter() {
@@ -25,7 +24,7 @@ impl Scheduler {
     /// The node seems to have failed: its other attempt is stopped, and the caller will say.
     pub(super) fn doubt(&mut self, id: NodeId, cause: DoubtCause, actions: &mut Vec<Action>) {
         self.cancel_runs(id, actions);
-        self.node(id).state = State::Doubted;
+        self.set_state(id, State::Doubted);
         actions.push(Action::Doubt { node: id, cause });
     }
 
@@ -44,8 +43,7 @@ impl Scheduler {
                 continue;
             }
             self.cancel_runs(at, actions);
-            self.node(at).state = State::Failed;
-            self.open -= 1;
+            self.set_state(at, State::Failed);
             actions.push(Action::Failed { node: at, cause });
             self.node(at).deps.take();
             let dependants = self.node(at).dependants.take();
@@ -75,8 +73,7 @@ impl Scheduler {
     fn cancel_if(&mut self, id: NodeId, pass: impl Fn(State) -> bool, actions: &mut Vec<Action>) {
         if !self.node(id).settled() && pass(self.node(id).state) {
             self.cancel_runs(id, actions);
-            self.node(id).state = State::Failed;
-            self.open -= 1;
+            self.set_state(id, State::Failed);
             self.node(id).deps.take();
             self.node(id).dependants.take();
             actions.push(Action::Failed { node: id, cause: FailCause::Cancelled });

@@ -93,7 +93,9 @@ mod tests {
     #[test]
     fn a_node_that_is_known_to_be_slow_gets_its_time() {
         let mut stragglers = Stragglers::default();
-        (0..10).for_each(|_| drop(stragglers.learn(Kind::Compile, Duration::from_millis(1))));
+        for _ in 0..10 {
+            let _ = stragglers.learn(Kind::Compile, Duration::from_millis(1));
+        }
         assert_eq!(stragglers.threshold(Kind::Compile, Ticks(1)), Some(SHORTEST));
         let slow = Ticks::of(Duration::from_secs(30));
         assert_eq!(stragglers.threshold(Kind::Compile, slow), Some(Duration::from_secs(60)));

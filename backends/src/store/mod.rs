@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod faults;
 mod fs;
 mod ingest;
 mod known;
