@@ -122,7 +122,7 @@ pub(crate) static KEYS: &[Key] = &[
         field!(progress, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("quiet", Some("GGR_QUIET"), Some("--quiet"), SAFE,
         "print nothing of ggr's own but errors", "`true` or `false`",
-        field!(quiet, |raw| raw.text()?.parse().ok()?, |value: &bool| value.to_string())),
+        field!(quiet, |raw| raw.text()?.parse().ok()?, |value| value.to_string())),
     key!("slots", Some("GGR_SLOTS"), Some("--slots"), SAFE,
         "how many thunks run on this machine side by side", "a whole number from 1",
         field!(slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),

@@ -61,7 +61,7 @@ pub(crate) enum Event {
         /// As `gcc foo.o`.
         label: Arc<str>,
         /// Where the time went.
-        #[serde(flatten, serialize_with = "timings")]
+        #[serde(flatten, serialize_with = "flat_timings")]
         timings: Timings,
     },
     /// It had run before, and was replaced by the outputs of that time.
@@ -144,7 +144,7 @@ fn micros<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_u64(value.as_micros() as u64)
 }
 
-fn timings<S: Serializer>(timings: &Timings, serializer: S) -> Result<S::Ok, S::Error> {
+fn flat_timings<S: Serializer>(timings: &Timings, serializer: S) -> Result<S::Ok, S::Error> {
     use serde::ser::SerializeMap;
     let fields = [
         ("queued_us", timings.queued),
