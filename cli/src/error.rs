@@ -8,9 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ggr_backends::local::LocalError;
+use ggr_ir::repo::{JournalError, RepoError};
 use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
 use crate::config::ConfigError;
+use crate::coordinator::RunError;
 use crate::exit::Kind;
 
 /// A failure of ggr itself; a build that fails is not one.
@@ -67,6 +70,18 @@ pub(crate) enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The journal of placeholders cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The workers did not start.
+    #[error(transparent)]
+    Backend(#[from] LocalError),
+    /// The build could not be run to its end.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// The place where thunks run failed.
     #[error("`{label}` could not be run")]
     Infrastructure {
@@ -107,7 +122,10 @@ impl Error {
             Self::Io { .. } => Kind::Other,
             Self::Unknown { .. } => Kind::Unknown,
             Self::Gone(_) | Self::Store(StoreError::Missing(_)) => Kind::Gone,
-            Self::Store(_) => Kind::Repository,
+            Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
+            Self::Store(_) | Self::Repo(_) | Self::Journal(_) => Kind::Repository,
+            Self::Backend(_) => Kind::Infrastructure,
+            Self::Run(error) => error.kind(),
             Self::Infrastructure { .. } => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
@@ -132,6 +150,14 @@ impl Error {
             Self::Infrastructure { .. } => "`ggr doctor` shows what works here; `--backend local` runs thunks on this machine",
             Self::Host { .. } => "`ggr doctor` shows what this machine allows; `--intercept path` needs least",
             Self::Bug(_) => "please report this, with the command and its output",
+            Self::Repo(RepoError::RepositoryTooNew { .. }) => {
+                "use the newer ggr, or name another repository with `--dir` or `GGR_DIR`"
+            }
+            Self::Repo(_) | Self::Journal(_) => {
+                "check permissions and free space, or name another repository with `--dir` or `GGR_DIR`"
+            }
+            Self::Backend(_) => "`ggr doctor` shows what works on this machine",
+            Self::Run(error) => return error.hint(),
             Self::Io { .. } => return None,
         };
         Some(fixed.to_owned())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ggr_backends::backend::Backend;
-use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
+use ggr_backends::drive::{BuildEvent, Driver, DriverHandle, Failures, Options as DriverOptions, Origin};
 use ggr_backends::durations::Durations;
 use ggr_backends::local::{LocalBackend, WorkerCommand};
 use ggr_backends::memo::StatMemo;
@@ -16,11 +16,13 @@ use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
+use tokio::sync::broadcast;
 
 use crate::commands::Context;
 use crate::config::{Intercept, Mode};
-use crate::coordinator::{Interception, Parts, Session, heal};
+use crate::coordinator::{Interception, Output, Parts, Session, heal};
 use crate::error::Error;
+use crate::report::{Event, Reporter};
 
 /// An opened session with what has to be put away after it.
 pub(crate) struct Workshop {
@@ -52,7 +54,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 impl Workshop {
     /// Opens the repository, heals what a killed session left, and starts scheduler and workers.
-    pub(crate) async fn open(context: &Context) -> Result<Self, Error> {
+    pub(crate) async fn open(context: &Context, reporter: Reporter, output: Output) -> Result<Self, Error> {
         let config = &context.config;
         let repo = Repo::find_or_create(config.dir.value.as_deref(), &context.dir)?;
         let live = ggr_ir::repo::Session::start(&repo)?;
@@ -80,17 +82,20 @@ impl Workshop {
             ..DriverOptions::default()
         };
         let driver = Driver::spawn(backends, options);
+        tokio::spawn(forward(driver.events(), reporter.clone()));
         let session = Session::new(Parts {
             store,
             cache,
             memo: Arc::clone(&memo),
             models: Arc::clone(&models),
             driver: driver.clone(),
+            reporter: reporter.clone(),
             slots,
             limits: limits(context),
             lazy: config.mode.value == Mode::Lazy,
             journal,
             thunks: repo.thunks(),
+            output,
         });
         Ok(Self { repo, session, _live: live, healed, models, driver, memo, durations, scratch: Vec::new() })
     }
@@ -118,6 +123,7 @@ impl Workshop {
             tools: if intercept == Intercept::Off { Vec::new() } else { tools },
             watch: intercept != Intercept::Off,
             repo: self.repo.root().to_owned(),
+            stdio: (None, None),
         })
     }
 
@@ -164,4 +170,31 @@ fn ignored() -> tokio::sync::mpsc::UnboundedSender<ggr_backends::drive::Doubt> {
     let (doubts, mut inbox) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move { while inbox.recv().await.is_some() {} });
     doubts
+}
+
+/// Tells the reporter what the driver says.
+async fn forward(mut events: broadcast::Receiver<BuildEvent>, reporter: Reporter) {
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            // Too far behind: what was lost is missing in the report, not in the build.
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let event = match event {
+            BuildEvent::Ready { id } => Event::Ready { thunk: id },
+            BuildEvent::Started { id, label, .. } => Event::Started { thunk: id, worker: 0, label },
+            BuildEvent::Finished { id, label, attempt: Some(attempt), .. } => {
+                Event::Finished { thunk: id, worker: attempt.worker, label, timings: attempt.timings }
+            }
+            BuildEvent::Finished { id, label, origin: Origin::Cache, .. } => Event::CacheHit { thunk: id, label },
+            BuildEvent::Retried { id, label, failure, .. } => {
+                Event::Retried { thunk: id, label, why: failure.to_string() }
+            }
+            BuildEvent::Failed { id, label, failure } => Event::Failed { thunk: id, label, why: failure.to_string() },
+            BuildEvent::Notice(text) => Event::Note { text },
+            BuildEvent::Traced { .. } | BuildEvent::Finished { .. } | BuildEvent::Doubted { .. } => continue,
+        };
+        reporter.report(&event);
+    }
 }

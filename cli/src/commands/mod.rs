@@ -1,5 +1,6 @@
 //! ggr's commands, one file each: an `Args` struct whose doc comment is its help, and a function of steps.
 
+mod cc;
 mod completions;
 mod config;
 mod context;
@@ -24,6 +25,7 @@ use crate::exit::Kind;
 pub(crate) enum Command {
     #[command(hide = true)]
     Run(run::Args),
+    Cc(cc::Args),
     Why(why::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -53,6 +55,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Run(args) => run::run(&context, &args.command),
         Command::Build(command) => run::run(&context, &command),
+        Command::Cc(args) => cc::run(&context, &args),
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),
