@@ -30,6 +30,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
     Variable { name: "HOME", help: "where the user's configuration and cache are, without the XDG variables" },
+    Variable { name: "MAKEFLAGS", help: "names the jobserver of the make whose recipe ggr is" },
     Variable { name: "NO_COLOR", help: "if set and not empty: no colours" },
     Variable { name: "PATH", help: "where the build's command is found" },
     Variable { name: "TERM", help: "if `dumb`: no colours and no progress line" },

@@ -8,7 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ggr_backends::local::LocalError;
 use ggr_ir::repo::{JournalError, RepoError};
 use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
@@ -76,9 +75,6 @@ pub(crate) enum Error {
     /// The journal of placeholders cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The workers did not start.
-    #[error(transparent)]
-    Backend(#[from] LocalError),
     /// The build could not be run to its end.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -124,7 +120,6 @@ impl Error {
             Self::Gone(_) | Self::Store(StoreError::Missing(_)) => Kind::Gone,
             Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
             Self::Store(_) | Self::Repo(_) | Self::Journal(_) => Kind::Repository,
-            Self::Backend(_) => Kind::Infrastructure,
             Self::Run(error) => error.kind(),
             Self::Infrastructure { .. } => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
@@ -146,6 +141,7 @@ impl Error {
                 "run the build again: what is missing is made anew; `ggr verify` lists what else is affected"
             }
             Self::Store(StoreError::Corrupt { .. }) => "run the build again; `ggr verify` checks the rest of the store",
+            Self::Store(StoreError::Changed { .. }) => "wait until nothing writes to the file, and try again",
             Self::Store(StoreError::Io { .. }) => "check permissions and free space; `ggr doctor` looks at both",
             Self::Infrastructure { .. } => "`ggr doctor` shows what works here; `--backend local` runs thunks on this machine",
             Self::Host { .. } => "`ggr doctor` shows what this machine allows; `--intercept path` needs least",
@@ -156,7 +152,6 @@ impl Error {
             Self::Repo(_) | Self::Journal(_) => {
                 "check permissions and free space, or name another repository with `--dir` or `GGR_DIR`"
             }
-            Self::Backend(_) => "`ggr doctor` shows what works on this machine",
             Self::Run(error) => return error.hint(),
             Self::Io { .. } => return None,
         };

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use ggr_backends::backend::Backend;
 use ggr_backends::drive::{BuildEvent, Driver, DriverHandle, Failures, Options as DriverOptions, Origin};
 use ggr_backends::durations::Durations;
-use ggr_backends::local::{LocalBackend, WorkerCommand};
+use ggr_backends::jobserver::Jobserver;
+use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::store::{FsReductionCache, FsStore};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
@@ -66,13 +67,13 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
-        let worker = WorkerCommand::new("/proc/self/exe")
-            .arg("worker")
-            .arg("--slots")
-            .arg(slots.to_string())
-            .arg("--store")
-            .arg(&store_root);
-        let local = LocalBackend::start(worker, slots).await.map_err(Error::Backend)?;
+        let local = LocalBackend::start(LocalOptions {
+            command: vec!["/proc/self/exe".into(), "worker".into()],
+            slots,
+            store: store_root,
+            jobserver: jobserver(context),
+        });
+        let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
         let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(local)];
         let models = Arc::new(open_models(context, &repo)?);
         let options = DriverOptions {
@@ -158,6 +159,15 @@ fn limits(context: &Context) -> Limits {
         memory: config.memory_limit.value.0,
         output: config.output_limit.value.0,
     }
+}
+
+/// The pool of the make whose recipe we are.
+fn jobserver(context: &Context) -> Option<Jobserver> {
+    let makeflags = context.env.value("MAKEFLAGS")?.to_str()?;
+    Jobserver::from_makeflags(makeflags).unwrap_or_else(|e| {
+        context.note(&e.to_string());
+        None
+    })
 }
 
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
