@@ -5,8 +5,11 @@
 
 pub mod backend;
 pub mod bench;
+pub mod contract;
 pub mod drive;
 pub mod durations;
+pub mod jobserver;
+pub mod local;
 pub mod null;
 pub mod scheduler;
 
