@@ -5,6 +5,7 @@ pub mod decode;
 pub mod encode;
 pub mod hash;
 pub mod job;
+pub mod json;
 pub mod path;
 pub mod placeholder;
 pub mod protocol;
