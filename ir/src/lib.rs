@@ -1,6 +1,7 @@
 //! What a thunk is: content-addressed types, their one canonical encoding, the wire protocols, and the traits of
 //! stores. No async runtime, no network, no printing.
 
+pub mod dag;
 pub mod decode;
 pub mod encode;
 pub mod hash;
