@@ -1,1 +1,4 @@
 //! Placeholder for the crate's documentation.
+
+pub mod memo;
+pub mod store;
