@@ -8,10 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
 use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
 use crate::config::ConfigError;
 use crate::exit::Kind;
+use crate::report::SinkError;
 
 /// A failure of ggr itself; a build that fails is not one.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +30,13 @@ pub(crate) enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// There is no such command.
-    #[error("`{0}` was not found")]
-    CommandNotFound(String),
+    #[error("`{program}` was not found")]
+    CommandNotFound {
+        /// The command's first word.
+        program: String,
+        /// The command of ggr's own that is most like it.
+        nearest: Option<String>,
+    },
     /// The command could not be started.
     #[error("`{program}` cannot be run")]
     CannotRun {
@@ -67,6 +74,18 @@ pub(crate) enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepoError),
+    /// A thunk could not be read from the repository.
+    #[error(transparent)]
+    Thunk(#[from] ThunkStoreError),
+    /// A journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A report could not be read or written.
+    #[error(transparent)]
+    Report(#[from] SinkError),
     /// The place where thunks run failed.
     #[error("`{label}` could not be run")]
     Infrastructure {
@@ -100,14 +119,16 @@ impl Error {
     /// The kind, which decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
+            Self::Config(error) if error.is_usage() => Kind::Usage,
             Self::Usage { .. } | Self::NoId(_) => Kind::Usage,
             Self::Config(_) => Kind::Config,
-            Self::CommandNotFound(_) => Kind::NotFound,
+            Self::CommandNotFound { .. } => Kind::NotFound,
             Self::CannotRun { .. } => Kind::CannotRun,
-            Self::Io { .. } => Kind::Other,
+            Self::Io { .. } | Self::Report(_) => Kind::Other,
             Self::Unknown { .. } => Kind::Unknown,
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) => Kind::Gone,
-            Self::Store(_) => Kind::Repository,
+            Self::Gone(_) | Self::Store(StoreError::Missing(_)) | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
+            Self::Repository(RepoError::RepositoryTooNew { .. }) => Kind::Version,
+            Self::Store(_) | Self::Repository(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
             Self::Infrastructure { .. } => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
@@ -119,22 +140,34 @@ impl Error {
         let fixed = match self {
             Self::Usage { hint, .. } | Self::Unknown { hint, .. } => return Some(hint.clone()),
             Self::Config(error) => return error.hint(),
-            Self::CommandNotFound(name) => {
-                return Some(format!("check the spelling and `PATH`; ggr's own commands are in `ggr --help`; `ggr -- {name}` runs a program of such a name"));
-            }
+            Self::CommandNotFound { nearest: Some(nearest), .. } => return Some(format!("did you mean `ggr {nearest}`?")),
+            Self::CommandNotFound { .. } => "check the spelling and `PATH`; ggr's own commands are in `ggr --help`",
             Self::CannotRun { .. } => "check that the file is executable and made for this machine",
-            Self::NoId(_) => "`ggr show FILE` prints the id of the thunk behind a file",
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) => {
-                "run the build again: what is missing is made anew; `ggr verify` lists what else is affected"
+            Self::NoId(_) => "`ggr show FILE` prints the thunk behind a file, with its id",
+            Self::Gone(_) | Self::Store(StoreError::Missing(_)) | Self::Thunk(ThunkStoreError::Missing(_)) => {
+                "run the build again: what is missing is made anew"
             }
-            Self::Store(StoreError::Corrupt { .. }) => "run the build again; `ggr verify` checks the rest of the store",
-            Self::Store(StoreError::Io { .. }) => "check permissions and free space; `ggr doctor` looks at both",
-            Self::Infrastructure { .. } => "`ggr doctor` shows what works here; `--backend local` runs thunks on this machine",
-            Self::Host { .. } => "`ggr doctor` shows what this machine allows; `--intercept path` needs least",
+            Self::Store(StoreError::Corrupt { .. }) | Self::Thunk(ThunkStoreError::Corrupt { .. }) => {
+                "run the build again: what was damaged is made anew; `ggr verify` checks the rest of the store"
+            }
+            Self::Store(StoreError::Changed { .. }) => "let the file settle, then run the build again",
+            Self::Store(StoreError::Io { .. }) | Self::Thunk(_) | Self::Journal(_) => {
+                "check permissions and free space; `ggr doctor` looks at both"
+            }
+            Self::Repository(error) => repository_hint(error),
+            Self::Infrastructure { .. } => "`ggr doctor` shows what works here",
+            Self::Host { .. } => "`ggr doctor` shows what this machine allows",
             Self::Bug(_) => "please report this, with the command and its output",
-            Self::Io { .. } => return None,
+            Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())
+    }
+}
+
+fn repository_hint(error: &RepoError) -> &'static str {
+    match error {
+        RepoError::RepositoryTooNew { .. } => "use the newer ggr, or name another repository with `--dir`",
+        _ => "name another repository with `--dir` or GGR_DIR, or remove this one: only a cache is lost",
     }
 }
 

@@ -7,6 +7,7 @@
 //! build fail: a sink that cannot write says so once, at the end.
 
 mod bar;
+mod bridge;
 mod chrome;
 mod compile_commands;
 mod event;
@@ -18,6 +19,7 @@ mod summary;
 mod tally;
 mod terminal;
 
+pub(crate) use bridge::forward;
 pub(crate) use chrome::ChromeTrace;
 pub(crate) use compile_commands::CompileCommands;
 pub(crate) use event::{Call, Event};

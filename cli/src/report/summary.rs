@@ -56,8 +56,8 @@ fn line(text: &mut String, line: &str) {
 
 fn counts(tally: &Tally) -> String {
     let mut parts = vec![format!("{} from the cache", tally.hits), format!("{} ran", tally.ran)];
-    let rest = tally.traced.saturating_sub(tally.done() + tally.failed);
-    for (count, what) in [(tally.failed, "failed"), (tally.retried, "retried"), (rest, "not made")] {
+    let rest = tally.traced.saturating_sub(tally.done() + tally.failed + tally.doubted);
+    for (count, what) in [(tally.failed, "failed"), (tally.doubted, "failed in the sandbox first"), (tally.retried, "retried"), (rest, "not made")] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
