@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use ggr_ir::RootPath;
+use ggr_ir::repo::Repo;
+
 use crate::args::Global;
 use crate::config::Config;
 use crate::env::Environment;
@@ -32,6 +35,29 @@ impl Context {
         let context = Self { env, dir, config, json: global.json.clone() };
         context.config.notes.iter().for_each(|note| context.note(note));
         Ok(context)
+    }
+
+    /// The repository that is there.
+    pub(crate) fn repository(&self) -> Result<Repo, Error> {
+        let given = self.config.dir.value.as_deref();
+        Repo::find(given, &self.dir)?.ok_or_else(|| Error::Unknown {
+            what: match given {
+                Some(path) => format!("there is no repository at `{}`", path.display()),
+                None => format!("there is no repository at or above `{}`", self.dir.display()),
+            },
+            hint: "a build with ggr makes one; `--dir` or GGR_DIR names one elsewhere".to_owned(),
+        })
+    }
+
+    /// A file's absolute path as the coordinator records it: the directory without symlinks, the name as it is.
+    pub(crate) fn absolute(&self, file: &Path) -> PathBuf {
+        let parent = match file.parent() {
+            Some(parent) if parent != Path::new("") => self.dir.join(parent),
+            _ => self.dir.clone(),
+        };
+        let real = parent.canonicalize();
+        let parent = real.unwrap_or_else(|_| RootPath::lexical(&self.dir, &parent).map_or(parent, |path| path.as_path().to_owned()));
+        file.file_name().map_or(parent.clone(), |name| parent.join(name))
     }
 
     /// Says something on standard error, unless the user wants quiet.

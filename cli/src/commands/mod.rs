@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod context;
+mod difference;
 mod doctor;
 mod man;
 mod run;
