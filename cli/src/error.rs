@@ -126,7 +126,9 @@ impl Error {
             Self::CannotRun { .. } => Kind::CannotRun,
             Self::Io { .. } | Self::Report(_) => Kind::Other,
             Self::Unknown { .. } => Kind::Unknown,
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
+            Self::Gone(_)
+            | Self::Store(StoreError::Missing(_))
+            | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
             Self::Repository(RepoError::RepositoryTooNew { .. }) => Kind::Version,
             Self::Store(_) | Self::Repository(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
             Self::Infrastructure { .. } => Kind::Infrastructure,
@@ -140,13 +142,17 @@ impl Error {
         let fixed = match self {
             Self::Usage { hint, .. } | Self::Unknown { hint, .. } => return Some(hint.clone()),
             Self::Config(error) => return error.hint(),
-            Self::CommandNotFound { nearest: Some(nearest), .. } => return Some(format!("did you mean `ggr {nearest}`?")),
-            Self::CommandNotFound { .. } => "check the spelling and `PATH`; ggr's own commands are in `ggr --help`",
+            Self::CommandNotFound { nearest: Some(nearest), .. } => {
+                return Some(format!("did you mean `ggr {nearest}`?"));
+            }
+            Self::CommandNotFound { .. } => {
+                "check the spelling and `PATH`; ggr's own commands are in `ggr --help`"
+            }
             Self::CannotRun { .. } => "check that the file is executable and made for this machine",
             Self::NoId(_) => "`ggr show FILE` prints the thunk behind a file, with its id",
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) | Self::Thunk(ThunkStoreError::Missing(_)) => {
-                "run the build again: what is missing is made anew"
-            }
+            Self::Gone(_)
+            | Self::Store(StoreError::Missing(_))
+            | Self::Thunk(ThunkStoreError::Missing(_)) => "run the build again: what is missing is made anew",
             Self::Store(StoreError::Corrupt { .. }) | Self::Thunk(ThunkStoreError::Corrupt { .. }) => {
                 "run the build again: what was damaged is made anew; `ggr verify` checks the rest of the store"
             }

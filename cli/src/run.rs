@@ -35,11 +35,23 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let (doubts, mut inbox) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move { while inbox.recv().await.is_some() {} });
-        let options = DriverOptions { cache: Some(cache.clone()), failures: Failures::Ask(doubts), ..Default::default() };
+        let options = DriverOptions {
+            cache: Some(cache.clone()),
+            failures: Failures::Ask(doubts),
+            ..Default::default()
+        };
         let backends: Vec<Arc<dyn Backend>> = vec![];
         let driver = Driver::spawn(backends, options);
         let session = Session::new(Parts {
-            store, cache, memo: memo.clone(), models: Models::standard(), driver: driver.clone(), slots: 2, limits: Limits::default(), lazy: true, journal,
+            store,
+            cache,
+            memo: memo.clone(),
+            models: Models::standard(),
+            driver: driver.clone(),
+            slots: 2,
+            limits: Limits::default(),
+            lazy: true,
+            journal,
         });
         let keeper = Keeper::start(repo.root())?;
         Ok(Self { repo, session, keeper, driver, memo })

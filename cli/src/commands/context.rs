@@ -49,6 +49,11 @@ impl Context {
         })
     }
 
+    /// The directory whose `blobs/` holds the blobs.
+    pub(crate) fn blobs<'a>(&'a self, repo: &'a Repo) -> &'a Path {
+        self.config.store.value.as_deref().unwrap_or(repo.root())
+    }
+
     /// A file's absolute path as the coordinator records it: the directory without symlinks, the name as it is.
     pub(crate) fn absolute(&self, file: &Path) -> PathBuf {
         let parent = match file.parent() {
@@ -56,7 +61,9 @@ impl Context {
             _ => self.dir.clone(),
         };
         let real = parent.canonicalize();
-        let parent = real.unwrap_or_else(|_| RootPath::lexical(&self.dir, &parent).map_or(parent, |path| path.as_path().to_owned()));
+        let parent = real.unwrap_or_else(|_| {
+            RootPath::lexical(&self.dir, &parent).map_or(parent, |path| path.as_path().to_owned())
+        });
         file.file_name().map_or(parent.clone(), |name| parent.join(name))
     }
 
@@ -77,7 +84,9 @@ impl Context {
         let mut text = format!("{value:#}");
         text.push('\n');
         match self.json.as_deref() {
-            Some(path) if path != Path::new("-") => std::fs::write(path, text).map_err(Error::io("write", path)),
+            Some(path) if path != Path::new("-") => {
+                std::fs::write(path, text).map_err(Error::io("write", path))
+            }
             _ => print(&text),
         }
     }
@@ -85,8 +94,13 @@ impl Context {
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Error::io("write", "standard output")),
     }

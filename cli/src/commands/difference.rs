@@ -58,7 +58,10 @@ impl Difference {
     }
 }
 
-fn inputs(before: &BTreeMap<RootPath, Entry<Object>>, after: &BTreeMap<RootPath, Entry<Object>>) -> Vec<Difference> {
+fn inputs(
+    before: &BTreeMap<RootPath, Entry<Object>>,
+    after: &BTreeMap<RootPath, Entry<Object>>,
+) -> Vec<Difference> {
     let changed = after.iter().filter_map(|(path, entry)| match before.get(path) {
         None => Some(Difference::InputAdded(path.clone())),
         Some(old) if old.mode != entry.mode => Some(Difference::InputMode(path.clone())),
@@ -68,7 +71,8 @@ fn inputs(before: &BTreeMap<RootPath, Entry<Object>>, after: &BTreeMap<RootPath,
             Object::Output(_) => Difference::InputMade(path.clone()),
         }),
     });
-    let removed = before.keys().filter(|path| !after.contains_key(*path)).cloned().map(Difference::InputRemoved);
+    let removed =
+        before.keys().filter(|path| !after.contains_key(*path)).cloned().map(Difference::InputRemoved);
     changed.chain(removed).collect()
 }
 
@@ -100,14 +104,17 @@ fn variables(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unset = |value: &Option<String>| value.as_ref().map_or("unset".to_owned(), |value| format!("`{value}`"));
+        let unset =
+            |value: &Option<String>| value.as_ref().map_or("unset".to_owned(), |value| format!("`{value}`"));
         match self {
             Self::Program(from, to) => write!(f, "program `{from}` became `{to}`"),
             Self::Directory(from, to) => write!(f, "directory `{from}` became `{to}`"),
             Self::ArgumentAdded(arg) => write!(f, "argument `{arg}` is new"),
             Self::ArgumentRemoved(arg) => write!(f, "argument `{arg}` is gone"),
             Self::ArgumentOrder => f.write_str("the arguments are in another order"),
-            Self::Variable(name, from, to) => write!(f, "variable `{name}` was {} and is {}", unset(from), unset(to)),
+            Self::Variable(name, from, to) => {
+                write!(f, "variable `{name}` was {} and is {}", unset(from), unset(to))
+            }
             Self::InputAdded(path) => write!(f, "input `{path}` is new"),
             Self::InputRemoved(path) => write!(f, "input `{path}` is gone"),
             Self::InputBytes(path) => write!(f, "input `{path}` has changed"),
@@ -127,7 +134,8 @@ mod tests {
 
     fn thunk(args: &[&str], inputs: &[(&str, &str)], env: &[(&str, &str)]) -> Thunk {
         let path = |text: &str| RootPath::new(text).unwrap();
-        let entry = |text: &str| Entry { object: Object::Blob(BlobId::of(text.as_bytes())), mode: Mode::Regular };
+        let entry =
+            |text: &str| Entry { object: Object::Blob(BlobId::of(text.as_bytes())), mode: Mode::Regular };
         Thunk {
             command: Command {
                 program: path("/usr/bin/gcc"),

@@ -5,8 +5,12 @@ mod config;
 mod context;
 mod difference;
 mod doctor;
+mod graph;
 mod man;
 mod run;
+mod show;
+mod stats;
+mod target;
 mod why;
 
 use std::ffi::OsString;
@@ -25,6 +29,10 @@ use crate::exit::Kind;
 pub(crate) enum Command {
     #[command(hide = true)]
     Run(run::Args),
+    #[command(visible_alias = "describe")]
+    Show(show::Args),
+    Graph(graph::Args),
+    Stats(stats::Args),
     Why(why::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -54,6 +62,9 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Run(args) => run::run(&context, &args.command),
         Command::Build(command) => run::run(&context, &command),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Graph(args) => graph::run(&context, &args),
+        Command::Stats(args) => stats::run(&context, &args),
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),

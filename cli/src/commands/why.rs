@@ -51,10 +51,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let mut makings = makings(&lines, &file);
     let last = makings.pop().ok_or_else(|| Error::Unknown {
         what: format!("no build that ggr remembers made `{}`", file.display()),
-        hint: "`ggr why` knows the outputs of tool calls that ggr has seen; run the build with ggr first".to_owned(),
+        hint: "`ggr why` knows the outputs of tool calls that ggr has seen; run the build with ggr first"
+            .to_owned(),
     })?;
     // The same thunk again says nothing about a change; the last different one does.
-    let before = makings.iter().rposition(|m| m.record.thunk != last.record.thunk).map(|at| makings.swap_remove(at));
+    let before =
+        makings.iter().rposition(|m| m.record.thunk != last.record.thunk).map(|at| makings.swap_remove(at));
     let differences = match &before {
         Some(before) => differences(&repo, before.record, last.record)?,
         None => None,
@@ -91,7 +93,9 @@ fn differences(repo: &Repo, before: &Record, last: &Record) -> Result<Option<Vec
 
 /// The record's thunk; nothing if it was none, or the repository has it no more.
 fn load(repo: &Repo, record: &Record) -> Result<Option<Thunk>, Error> {
-    let Some(id) = record.thunk.as_deref().and_then(|text| text.parse::<ThunkId>().ok()) else { return Ok(None) };
+    let Some(id) = record.thunk.as_deref().and_then(|text| text.parse::<ThunkId>().ok()) else {
+        return Ok(None);
+    };
     match repo.thunks().get(id) {
         Ok(thunk) => Ok(Some(thunk)),
         Err(ThunkStoreError::Missing(_) | ThunkStoreError::Corrupt { .. }) => Ok(None),
@@ -182,13 +186,20 @@ mod tests {
         let record = record(Fate::Here, None);
         let last = Making { build: None, record: &record };
         let answer = Answer { file: Path::new("/src/a.o"), last, before: None, differences: None };
-        assert_eq!(explain(&answer, 10), "/src/a.o: made here in 12 ms: unknown flag `-fx`\n  by `gcc a.o`\n");
+        assert_eq!(
+            explain(&answer, 10),
+            "/src/a.o: made here in 12 ms: unknown flag `-fx`\n  by `gcc a.o`\n"
+        );
     }
 
     #[test]
     fn makings_of_other_files_are_passed_over() {
         let build = Build { command: vec!["make".into()], started: 5 };
-        let lines = [Line::Call(record(Fate::Hit, Some("T1"))), Line::Build(build), Line::Call(record(Fate::Ran, Some("T2")))];
+        let lines = [
+            Line::Call(record(Fate::Hit, Some("T1"))),
+            Line::Build(build),
+            Line::Call(record(Fate::Ran, Some("T2"))),
+        ];
         let found = makings(&lines, Path::new("/src/a.o"));
         assert_eq!(found.len(), 2);
         assert!(found[0].build.is_none());

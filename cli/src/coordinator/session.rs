@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
-use ggr_backends::scheduler::Urgency;
 use ggr_backends::memo::StatMemo;
+use ggr_backends::scheduler::Urgency;
 use ggr_backends::store::FsStore;
 use ggr_ir::repo::Journal;
 use ggr_ir::{BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, ThunkId, ToolFailure};

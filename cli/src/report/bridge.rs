@@ -46,8 +46,12 @@ fn translate(event: BuildEvent) -> Option<Event> {
             }
             (_, None) => return None,
         },
-        BuildEvent::Doubted { id, label, failure } => Event::Doubted { thunk: id, label, why: failure.to_string() },
-        BuildEvent::Failed { id, label, failure } => Event::Failed { thunk: id, label, why: failure.to_string() },
+        BuildEvent::Doubted { id, label, failure } => {
+            Event::Doubted { thunk: id, label, why: failure.to_string() }
+        }
+        BuildEvent::Failed { id, label, failure } => {
+            Event::Failed { thunk: id, label, why: failure.to_string() }
+        }
         BuildEvent::Notice(text) => Event::Note { text },
     })
 }

@@ -132,7 +132,8 @@ impl Tally {
         }
         let last = (0..best.len()).max_by_key(|i| best[*i].0);
         let total = last.map_or(Duration::ZERO, |i| best[i].0);
-        let mut path: Vec<_> = std::iter::successors(last, |i| best[*i].1).map(|i| self.graph[i].label.clone()).collect();
+        let mut path: Vec<_> =
+            std::iter::successors(last, |i| best[*i].1).map(|i| self.graph[i].label.clone()).collect();
         path.reverse();
         (total, path)
     }

@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,8 @@ impl Terminal {
     /// # Errors
     /// If descriptors run out.
     pub(crate) fn stdio(&self) -> io::Result<(Stdio, Stdio)> {
-        let build_side = self.build_side.as_ref().ok_or_else(|| io::Error::other("the terminal is closed"))?;
+        let build_side =
+            self.build_side.as_ref().ok_or_else(|| io::Error::other("the terminal is closed"))?;
         let stdout = if self.stdout_too { build_side.try_clone()?.into() } else { Stdio::inherit() };
         Ok((stdout, build_side.try_clone()?.into()))
     }
