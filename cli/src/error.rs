@@ -8,10 +8,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+<<<<<<< HEAD
 use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
+=======
+use ggr_backends::local::LocalError;
+use ggr_ir::repo::{JournalError, RepoError};
+>>>>>>> main
 use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
 use crate::config::ConfigError;
+use crate::coordinator::RunError;
 use crate::exit::Kind;
 use crate::report::SinkError;
 
@@ -76,6 +82,7 @@ pub(crate) enum Error {
     Store(#[from] StoreError),
     /// The repository cannot be used.
     #[error(transparent)]
+<<<<<<< HEAD
     Repository(#[from] RepoError),
     /// A thunk could not be read from the repository.
     #[error(transparent)]
@@ -86,6 +93,18 @@ pub(crate) enum Error {
     /// A report could not be read or written.
     #[error(transparent)]
     Report(#[from] SinkError),
+=======
+    Repo(#[from] RepoError),
+    /// The journal of placeholders cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The workers did not start.
+    #[error(transparent)]
+    Backend(#[from] LocalError),
+    /// The build could not be run to its end.
+    #[error(transparent)]
+    Run(#[from] RunError),
+>>>>>>> main
     /// The place where thunks run failed.
     #[error("`{label}` could not be run")]
     Infrastructure {
@@ -126,11 +145,19 @@ impl Error {
             Self::CannotRun { .. } => Kind::CannotRun,
             Self::Io { .. } | Self::Report(_) => Kind::Other,
             Self::Unknown { .. } => Kind::Unknown,
+<<<<<<< HEAD
             Self::Gone(_)
             | Self::Store(StoreError::Missing(_))
             | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
             Self::Repository(RepoError::RepositoryTooNew { .. }) => Kind::Version,
             Self::Store(_) | Self::Repository(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
+=======
+            Self::Gone(_) | Self::Store(StoreError::Missing(_)) => Kind::Gone,
+            Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
+            Self::Store(_) | Self::Repo(_) | Self::Journal(_) => Kind::Repository,
+            Self::Backend(_) => Kind::Infrastructure,
+            Self::Run(error) => error.kind(),
+>>>>>>> main
             Self::Infrastructure { .. } => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
@@ -164,7 +191,19 @@ impl Error {
             Self::Infrastructure { .. } => "`ggr doctor` shows what works here",
             Self::Host { .. } => "`ggr doctor` shows what this machine allows",
             Self::Bug(_) => "please report this, with the command and its output",
+<<<<<<< HEAD
             Self::Io { .. } | Self::Report(_) => return None,
+=======
+            Self::Repo(RepoError::RepositoryTooNew { .. }) => {
+                "use the newer ggr, or name another repository with `--dir` or `GGR_DIR`"
+            }
+            Self::Repo(_) | Self::Journal(_) => {
+                "check permissions and free space, or name another repository with `--dir` or `GGR_DIR`"
+            }
+            Self::Backend(_) => "`ggr doctor` shows what works on this machine",
+            Self::Run(error) => return error.hint(),
+            Self::Io { .. } => return None,
+>>>>>>> main
         };
         Some(fixed.to_owned())
     }

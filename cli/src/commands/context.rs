@@ -7,7 +7,7 @@ use ggr_ir::RootPath;
 use ggr_ir::repo::Repo;
 
 use crate::args::Global;
-use crate::config::Config;
+use crate::config::{Config, When};
 use crate::env::Environment;
 use crate::error::Error;
 
@@ -72,6 +72,12 @@ impl Context {
         if !self.config.quiet.value {
             eprintln!("ggr: {text}");
         }
+    }
+
+    /// Whether a build gets a status line, if it has a terminal that can show one.
+    pub(crate) fn shows_progress(&self) -> bool {
+        let config = &self.config;
+        !config.quiet.value && config.progress.value != When::Never && self.env.value("TERM").is_none_or(|t| t != "dumb")
     }
 
     /// Prints a command's answer to standard output. A reader that has seen enough (`| head`) is no failure.

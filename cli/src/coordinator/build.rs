@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::intercept::enter::{FAILED, Plan, READY};
 use crate::intercept::kill;
 use crate::intercept::supervisor::{Supervisor, Watcher};
 
+use super::Interception;
 use super::callers::{self, Sink};
 
 /// Why the build command did not start.
@@ -38,6 +39,23 @@ pub(crate) enum StartError {
     Io(#[from] io::Error),
 }
 
+/// Names the session to a ggr that the build itself calls.
+pub(crate) const SESSION_VARIABLE: &str = "GGR_SESSION";
+
+/// What a build command is started with.
+pub(crate) struct Start<'a> {
+    /// The command and its arguments.
+    pub(crate) command: &'a [OsString],
+    /// What happens between us and it.
+    pub(crate) plan: &'a Plan,
+    /// Where it finds us, and where its output goes.
+    pub(crate) interception: &'a Interception,
+}
+
+fn inherit(fd: Option<&OwnedFd>) -> io::Result<Stdio> {
+    fd.map_or(Ok(Stdio::inherit()), |fd| Ok(fd.try_clone()?.into()))
+}
+
 /// A running build command.
 pub(crate) struct Build {
     child: Child,
@@ -45,28 +63,31 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// Starts `command` with the plan's interception; its watched calls go to `watcher`.
+    /// Starts a build command with its interception; its watched calls go to `watcher`. `started` learns its process before
+    /// the command itself runs.
     pub(crate) fn start(
-        command: &[OsString],
-        plan: &Plan,
-        envs: &[(OsString, OsString)],
+        start: &Start<'_>,
         watcher: Arc<impl Watcher>,
+        started: impl FnOnce(u32),
     ) -> Result<Self, StartError> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
         // Inherited by number: cleared just before the only process that is to have it starts.
-        let plan = Plan { control: theirs.as_raw_fd(), ..plan.clone() };
+        let plan = Plan { control: theirs.as_raw_fd(), ..start.plan.clone() };
         let json = serde_json::to_string(&plan).expect("paths of tools are UTF-8");
         rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(io::Error::from)?;
+        let (stdout, stderr) = &start.interception.stdio;
         let child = Command::new("/proc/self/exe")
             .arg("__enter")
             .arg(json)
-            .args(command)
-            .envs(envs.iter().map(|(k, v)| (k, v)))
+            .args(start.command)
+            .env(SESSION_VARIABLE, &start.interception.socket)
+            .stdout(inherit(stdout.as_ref())?)
+            .stderr(inherit(stderr.as_ref())?)
             .spawn()?;
         drop(theirs);
         let mut build = Self { child, supervisor: None };
-        match build.shake_hands(&ours, command, plan.watch, watcher) {
+        match build.shake_hands(&ours, start, watcher, started) {
             Ok(()) => Ok(build),
             Err(e) => {
                 let _ = build.child.wait();
@@ -78,9 +99,9 @@ impl Build {
     fn shake_hands(
         &mut self,
         control: &UnixStream,
-        command: &[OsString],
-        watch: bool,
+        start: &Start<'_>,
         watcher: Arc<impl Watcher>,
+        started: impl FnOnce(u32),
     ) -> Result<(), StartError> {
         let (first, listener, rest) = receive(control)?;
         if first != READY {
@@ -88,15 +109,17 @@ impl Build {
         }
         match listener {
             Some(listener) => self.supervisor = Some(Supervisor::start(listener, watcher)?),
-            None if watch => return Err(StartError::Intercept("no listener came".into())),
+            None if start.plan.watch => return Err(StartError::Intercept("no listener came".into())),
             None => {}
         }
+        started(self.pid());
         (&*control).write_all(&[1])?;
         let mut errno = [0u8; 4];
         // End of file: the command was executed, and the descriptor closed itself.
         if (&*control).read_exact(&mut errno).is_ok() {
             let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
-            return Err(StartError::Command { command: command[0].to_string_lossy().into_owned(), source });
+            let command = start.command[0].to_string_lossy().into_owned();
+            return Err(StartError::Command { command, source });
         }
         Ok(())
     }

@@ -64,13 +64,14 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         return run_here(&session, stream, pid, tool, false).await;
     }
     let Some(call) = understand(&session, pid, request) else {
-        session.count_here(&tool, &Reason::NotUtf8);
+        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
         return run_here(&session, stream, pid, tool, true).await;
     };
+    let mut more = [0u8; 1];
     let answer = tokio::select! {
         answer = decide(&session, &call) => answer,
         // A launcher says nothing more until it is answered: this is its end (a signal), and nobody wants the answer.
-        _ = stream.readable() => return Ok(()),
+        _ = stream.read(&mut more) => return Ok(()),
     };
     match answer {
         Answer::Exit { code, stdout, stderr } => {
@@ -78,7 +79,7 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         }
         Answer::RunHere(ended) => {
             let slot = ended.takes_slot();
-            session.note_here(&call, &ended);
+            session.note_here(pid, &tool, &ended);
             run_here(&session, stream, pid, tool, slot).await
         }
     }
@@ -161,11 +162,11 @@ pub(crate) async fn decide(session: &Arc<Session>, call: &Call) -> Answer {
 }
 
 async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
-    session.count_modelled();
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
+    session.note_traced(&plan, &ids);
     if let Some(reductions) = session.look_up(&plan, &ids) {
-        session.count_hit(&plan.label);
+        session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
     let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
@@ -190,12 +191,5 @@ fn finish(session: &Session, call: &Call, plan: &Plan, reductions: &[Arc<Finishe
     match written.and_then(|()| session.printed(reductions)) {
         Ok((stdout, stderr)) => Answer::Exit { code: 0, stdout, stderr },
         Err(error) => Answer::RunHere(Ended::Unwritable(error.to_string())),
-    }
-}
-
-impl Call {
-    /// The path of a sink on which the caller's output appears, to tell terminals apart.
-    pub(crate) fn stderr(&self) -> Option<callers::Sink> {
-        callers::sink(self.pid, 2)
     }
 }

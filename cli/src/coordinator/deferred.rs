@@ -3,9 +3,10 @@
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ggr_backends::drive::Finished;
-use ggr_ir::{Reduction, ThunkId, ToolFailure};
+use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
 
 use super::call::Call;
@@ -15,7 +16,6 @@ use super::session::{Ended, Session};
 /// A deferred call, until its bytes are there.
 struct Deferred {
     invocation: ggr_models::Invocation,
-    umask: u32,
     plan: Plan,
     ids: Vec<ThunkId>,
     placeholders: Vec<Arc<Placeholder>>,
@@ -53,7 +53,6 @@ pub(crate) fn put_in_place(
     }
     let deferred = Deferred {
         invocation: call.invocation.clone(),
-        umask: call.umask,
         plan: plan.clone(),
         ids: ids.to_vec(),
         placeholders,
@@ -73,10 +72,9 @@ async fn follow(session: Arc<Session>, deferred: Deferred) {
                 }
             }
         }
-        Err(Ended::ToolFailed(failure)) => confirm(&session, &deferred, &failure).await,
-        // Stopping: whoever stops the build removes its placeholders.
-        Err(Ended::Cancelled) => {}
-        Err(_) => run_for_real(&session, &deferred).await,
+        // Stopping: whoever stops the build removes its placeholders. The same goes for what waits for a failure.
+        Err(Ended::Cancelled | Ended::Poisoned) => {}
+        Err(ended) => run_for_real(&session, &deferred, &ended).await,
     }
 }
 
@@ -94,18 +92,15 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
     Ok(())
 }
 
-/// A thunk's failure is believed only when the real tool fails too, on the real tree.
-async fn confirm(session: &Arc<Session>, deferred: &Deferred, failure: &ToolFailure) {
-    session.note_doubt(&deferred.plan.label, failure);
-    run_for_real(session, deferred).await;
-}
-
-/// Runs the real tool on the real tree in the caller's stead. If it passes, its files take the placeholders' place.
-async fn run_for_real(session: &Arc<Session>, deferred: &Deferred) {
+/// Runs the real tool on the real tree in the caller's stead: a thunk's failure is believed only when it fails too. If it
+/// passes, its files take the placeholders' place.
+async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended) {
     let last = *deferred.ids.last().expect("a plan has a thunk");
     let _slot = session.local_slot().await;
+    let start = Instant::now();
     match real_tool(deferred).await {
         Ok(output) if output.status.success() => {
+            session.note_doubt(&deferred.plan.label, ended, start.elapsed());
             let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
             match taken {
                 Ok(reduction) => session.resolve(&deferred.ids, &reduction).await,
@@ -158,8 +153,6 @@ fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Outp
         session.journal_done(&planned.path);
     }
     session.print_bytes(&output.stdout, &output.stderr);
-    let umask = deferred.umask;
-    debug_assert!(umask <= 0o777);
     Ok(Reduction {
         outputs,
         stdout: session.put_bytes(&output.stdout)?,

@@ -1,10 +1,9 @@
 //! The coordinator: the process behind one `ggr CMD`. It starts the build under interception, models its tool calls,
 //! schedules thunks, answers forced reads, and brings everything back.
 
-pub(crate) mod build;
-pub(crate) mod call;
+mod build;
+mod call;
 mod callers;
-mod counts;
 mod deferred;
 pub(crate) mod heal;
 pub(crate) mod keeper;
@@ -16,17 +15,20 @@ mod view;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use counts::Tally;
-pub(crate) use session::{Parts, Session};
+pub(crate) use call::{Answer, Call, decide};
+pub(crate) use session::{Output, Parts, Session};
 
-use build::{Build, StartError};
+use build::{Build, Start, StartError};
+use keeper::Keeper;
 use session::Course;
 
+use crate::exit::Kind;
 use crate::intercept::enter;
 use crate::intercept::kill;
 
@@ -38,12 +40,18 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
 
 /// What stands between the build and its tools.
 pub(crate) struct Interception {
-    /// A directory of this session's own, for the socket and the launcher.
-    pub(crate) dir: PathBuf,
+    /// Where the session's launcher is written.
+    pub(crate) launcher: PathBuf,
+    /// Where the coordinator listens.
+    pub(crate) socket: PathBuf,
     /// The real files of the tools to stand in for.
     pub(crate) tools: Vec<PathBuf>,
     /// Whether reads of placeholders are held.
     pub(crate) watch: bool,
+    /// The repository, for the keeper.
+    pub(crate) repo: PathBuf,
+    /// The build's standard output and error, if they are not ours.
+    pub(crate) stdio: (Option<OwnedFd>, Option<OwnedFd>),
 }
 
 /// Why a run did not come to an exit status.
@@ -66,6 +74,36 @@ pub(crate) enum RunError {
     Broken(String),
 }
 
+impl RunError {
+    /// The kind, which decides the exit code.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            RunError::Start(StartError::Command { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Kind::NotFound
+            }
+            RunError::Start(StartError::Command { .. }) => Kind::CannotRun,
+            RunError::Start(StartError::Intercept(_)) => Kind::Host,
+            RunError::Start(StartError::Io(_)) | RunError::Io { .. } => Kind::Other,
+            RunError::Broken(_) => Kind::Infrastructure,
+        }
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let hint = match self {
+            RunError::Start(StartError::Command { .. }) => {
+                "check the spelling and `PATH`; ggr's own commands are in `ggr --help`"
+            }
+            RunError::Start(StartError::Intercept(_)) => {
+                "`ggr doctor` shows what this machine allows; `--intercept off` runs the build as it is"
+            }
+            RunError::Broken(_) => "what was made so far is kept: run the build again",
+            RunError::Start(StartError::Io(_)) | RunError::Io { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
 /// How a build ended.
 pub(crate) enum BuildEnd {
     /// By itself.
@@ -82,25 +120,26 @@ pub(crate) async fn run(
     command: &[OsString],
     interception: &Interception,
 ) -> Result<BuildEnd, RunError> {
-    let socket = interception.dir.join("socket");
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| RunError::Io { path, source }
     };
-    let listener = tokio::net::UnixListener::bind(&socket).map_err(at(&socket))?;
+    let socket = &interception.socket;
+    let listener = tokio::net::UnixListener::bind(socket).map_err(at(socket))?;
     let plan = enter::Plan {
-        launcher: interception.dir.join("launcher"),
+        launcher: interception.launcher.clone(),
         tools: interception.tools.clone(),
         watch: interception.watch,
         control: -1,
     };
-    launcher::write(&plan.launcher, &socket).map_err(at(&plan.launcher))?;
+    launcher::write(&plan.launcher, socket).map_err(at(&plan.launcher))?;
     let server = tokio::spawn(accept(Arc::clone(session), listener));
-    let envs = [("GGR_SESSION".into(), socket.clone().into_os_string())];
-    let mut end = pass(session, command, &plan, &envs).await;
+    let mut keeper = Keeper::start(&interception.repo).map_err(at(&interception.repo))?;
+    let start = Start { command, plan: &plan, interception };
+    let mut end = pass(session, &start, &mut keeper).await;
     if matches!(end, Ok(None)) {
         session.set_waiting();
-        end = pass(session, command, &plan, &envs).await;
+        end = pass(session, &start, &mut keeper).await;
     }
     server.abort();
     end?.ok_or_else(|| RunError::Broken("a call failed that nobody had deferred".into()))
@@ -117,15 +156,16 @@ async fn accept(session: Arc<Session>, listener: tokio::net::UnixListener) {
 /// One pass over the build. Nothing if it has to be run again.
 async fn pass(
     session: &Arc<Session>,
-    command: &[OsString],
-    plan: &enter::Plan,
-    envs: &[(OsString, OsString)],
+    start: &Start<'_>,
+    keeper: &mut Keeper,
 ) -> Result<Option<BuildEnd>, RunError> {
     let mut course = session.course();
     let mut interrupt = Interrupts::new()?;
-    let build = Build::start(command, plan, envs, Arc::clone(session))?;
+    let build = Build::start(start, Arc::clone(session), |root| {
+        session.set_root(root);
+        keeper.watch(root);
+    })?;
     let root = build.pid();
-    session.set_root(root);
     let mut waiting = tokio::task::spawn_blocking(move || build.wait());
     let status = tokio::select! {
         status = &mut waiting => joined(status)?,

@@ -1,16 +1,18 @@
 //! What one run of ggr shares: repository, store, cache, models, scheduler, placeholders, counts.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::scheduler::Urgency;
 use ggr_backends::store::FsStore;
-use ggr_ir::repo::Journal;
+use ggr_ir::repo::{Journal, Thunks};
 use ggr_ir::{BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, ThunkId, ToolFailure};
 use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
 use rustc_hash::FxBuildHasher;
@@ -18,10 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::call::Call;
 use super::callers::{self, Sink};
-use super::counts::Counts;
 use super::placeholders::{Placeholder, Placeholders};
 use super::view::View;
 use crate::intercept::supervisor::{FileId, Held, Watcher};
+use crate::report::{Event, Reporter};
 
 /// Why a call is not served by a reduction.
 #[derive(Debug, Clone)]
@@ -51,7 +53,10 @@ impl Ended {
             Ended::Modelled(reason) => reason.to_string(),
             Ended::ToolFailed(failure) => match &failure.unrepresentable {
                 Some(what) => what.clone(),
-                None => "it failed in the sandbox".into(),
+                None => {
+                    let stderr = String::from_utf8_lossy(&failure.stderr);
+                    format!("`{}`", stderr.lines().next().unwrap_or("it failed"))
+                }
             },
             Ended::Infra(why) => why.clone(),
             Ended::Poisoned => "something that it reads could not be made".into(),
@@ -83,25 +88,47 @@ pub(crate) enum Course {
     Broken(String),
 }
 
+/// A call that runs here.
+struct Here {
+    tool: String,
+    why: String,
+    /// Whether its thunk failed in the sandbox first.
+    doubted: bool,
+    since: Instant,
+}
+
 /// What a session is made of.
 pub(crate) struct Parts {
     pub(crate) store: Arc<FsStore>,
     pub(crate) cache: Arc<dyn ReductionCache>,
     pub(crate) memo: Arc<StatMemo>,
-    pub(crate) models: Models,
+    pub(crate) models: Arc<Models>,
     pub(crate) driver: DriverHandle,
+    pub(crate) reporter: Reporter,
     pub(crate) slots: usize,
     pub(crate) limits: Limits,
     pub(crate) lazy: bool,
     pub(crate) journal: Journal,
+    pub(crate) thunks: Thunks,
+    /// Where deferred calls print.
+    pub(crate) output: Output,
+}
+
+/// The build's standard output and error.
+pub(crate) struct Output {
+    /// Nothing: our own standard output.
+    pub(crate) stdout: Option<File>,
+    /// Nothing: our own standard error.
+    pub(crate) stderr: Option<File>,
 }
 
 /// See the module's documentation.
 pub(crate) struct Session {
     store: Arc<FsStore>,
     cache: Arc<dyn ReductionCache>,
-    models: Models,
+    models: Arc<Models>,
     driver: DriverHandle,
+    reporter: Reporter,
     limits: Limits,
     placeholders: Arc<Placeholders>,
     view: View,
@@ -111,49 +138,51 @@ pub(crate) struct Session {
     lazy: AtomicBool,
     /// The build command's process.
     root: AtomicU32,
-    /// Where our own output, and so the build's, goes.
-    sinks: [Option<Sink>; 2],
+    /// Where the build's output goes.
+    sinks: Mutex<[Option<Sink>; 2]>,
     /// Launchers whose real tool is running: what it calls in turn is left alone.
     run_here: Mutex<HashSet<u32>>,
     failed: Mutex<HashSet<ThunkId>>,
     /// What thunks of this session came to.
     finished: RwLock<HashMap<ThunkId, Arc<Finished>, FxBuildHasher>>,
-    in_doubt: Mutex<HashMap<u32, String>>,
+    /// Launchers whose real tool runs, for the report.
+    here: Mutex<HashMap<u32, Here>>,
     course: watch::Sender<Course>,
     /// For the supervisor's thread, which is none of the runtime's.
     runtime: tokio::runtime::Handle,
     tasks: Mutex<tokio::task::JoinSet<()>>,
     journal: Journal,
-    /// What has happened so far.
-    pub(crate) counts: Counts,
+    thunks: Thunks,
+    output: Mutex<Output>,
 }
 
 impl Session {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let placeholders = Arc::new(Placeholders::default());
         let view = View::new(Arc::clone(&placeholders), Arc::clone(&parts.store), parts.memo);
-        let own = std::process::id();
         Arc::new(Self {
             store: parts.store,
             cache: parts.cache,
             models: parts.models,
             driver: parts.driver,
+            reporter: parts.reporter,
             limits: parts.limits,
             placeholders,
             view,
             slots: Arc::new(Semaphore::new(parts.slots.max(1))),
             lazy: AtomicBool::new(parts.lazy),
             root: AtomicU32::new(0),
-            sinks: [callers::sink(own, 1), callers::sink(own, 2)],
+            sinks: Mutex::default(),
             run_here: Mutex::default(),
             failed: Mutex::default(),
             finished: RwLock::default(),
-            in_doubt: Mutex::default(),
+            here: Mutex::default(),
             course: watch::Sender::new(Course::Going),
             runtime: tokio::runtime::Handle::current(),
             tasks: Mutex::default(),
             journal: parts.journal,
-            counts: Counts::default(),
+            thunks: parts.thunks,
+            output: Mutex::new(parts.output),
         })
     }
 
@@ -175,6 +204,7 @@ impl Session {
 
     /// Names the build command's process, once it is known.
     pub(crate) fn set_root(&self, pid: u32) {
+        *self.sinks.lock().expect("no holder panics") = [callers::sink(pid, 1), callers::sink(pid, 2)];
         self.root.store(pid, Ordering::Release);
     }
 
@@ -215,7 +245,7 @@ impl Session {
 
     pub(crate) fn may_defer(&self, pid: u32) -> bool {
         self.lazy.load(Ordering::Acquire)
-            && [callers::sink(pid, 1), callers::sink(pid, 2)] == self.sinks
+            && [callers::sink(pid, 1), callers::sink(pid, 2)] == *self.sinks.lock().expect("no holder panics")
             && callers::may_defer(pid, self.root.load(Ordering::Acquire))
     }
 
@@ -259,6 +289,8 @@ impl Session {
                 cacheable: plan.cacheable,
                 urgency,
             };
+            // Only `ggr show` misses what cannot be written here.
+            let _ = self.thunks.put(thunk);
             self.driver.submit(submission).await;
         }
     }
@@ -276,7 +308,6 @@ impl Session {
 
     /// Gives the scheduler a result that was made outside of it.
     pub(crate) async fn resolve(&self, ids: &[ThunkId], reduction: &Reduction) {
-        self.counts.doubt_was_wrong();
         for id in ids {
             self.driver.resolve_externally(*id, reduction.clone()).await;
         }
@@ -414,13 +445,19 @@ impl Session {
     }
 
     pub(crate) fn print_bytes(&self, stdout: &[u8], stderr: &[u8]) {
-        use std::io::Write;
+        let mut output = self.output.lock().expect("no holder panics");
         // A closed pipe is the reader's wish, as it would be to the tool.
         if !stdout.is_empty() {
-            let _ = io::stdout().lock().write_all(stdout).and_then(|()| io::stdout().flush());
+            let _ = match &mut output.stdout {
+                Some(file) => file.write_all(stdout),
+                None => io::stdout().write_all(stdout).and_then(|()| io::stdout().flush()),
+            };
         }
         if !stderr.is_empty() {
-            let _ = io::stderr().lock().write_all(stderr);
+            let _ = match &mut output.stderr {
+                Some(file) => file.write_all(stderr),
+                None => io::stderr().write_all(stderr),
+            };
         }
     }
 
@@ -436,34 +473,62 @@ impl Session {
         let _ = self.journal.done(path);
     }
 
-    pub(crate) fn count_modelled(&self) {
-        self.counts.modelled();
-    }
-
-    pub(crate) fn count_hit(&self, _label: &str) {
-        self.counts.hit();
-    }
-
-    pub(crate) fn count_here(&self, tool: &Path, reason: &Reason) {
-        self.counts.here(tool, &reason.to_string());
-    }
-
-    pub(crate) fn note_here(&self, call: &Call, ended: &Ended) {
-        self.counts.here(&call.invocation.program, &ended.why());
-        if matches!(ended, Ended::ToolFailed(_)) {
-            self.in_doubt.lock().expect("no holder panics").insert(call.pid, ended.why());
+    /// Reports a call that became thunks.
+    pub(crate) fn note_traced(&self, plan: &Plan, ids: &[ThunkId]) {
+        let label: Arc<str> = plan.label.as_str().into();
+        for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
+            let of_thunk = plan.outputs.iter().filter(|output| output.output.thunk == *id);
+            self.reporter.report(&Event::Traced {
+                thunk: *id,
+                label: Arc::clone(&label),
+                waits_for: thunk.waits_for().into_iter().map(|output| output.thunk).collect(),
+                outputs: of_thunk.map(|output| output.path.clone()).collect(),
+            });
         }
     }
 
-    /// The real tool of a call ended: a success where the thunk had failed is a miss of ours.
+    pub(crate) fn note_hit(&self, plan: &Plan, ids: &[ThunkId]) {
+        for id in ids {
+            self.reporter.report(&Event::CacheHit { thunk: *id, label: plan.label.as_str().into() });
+        }
+    }
+
+    /// A call is about to run here.
+    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended) {
+        let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let here = Here { tool, why: ended.why(), doubted: matches!(ended, Ended::ToolFailed(_)), since: Instant::now() };
+        self.here.lock().expect("no holder panics").insert(pid, here);
+    }
+
+    /// The real tool of a call has ended, with this wait status.
     pub(crate) fn note_exit(&self, pid: u32, status: i32) {
-        if self.in_doubt.lock().expect("no holder panics").remove(&pid).is_some() && status == 0 {
-            self.counts.doubt_was_wrong();
-        }
+        let Some(here) = self.here.lock().expect("no holder panics").remove(&pid) else { return };
+        // A tool that fails here too was rightly doubted: that is the build's own business.
+        let why = match here.doubted {
+            true if status == 0 => format!("{} in the sandbox, but not here", here.why),
+            true => "it fails".to_owned(),
+            false => here.why,
+        };
+        self.reporter.report(&Event::RanHere {
+            label: here.tool.as_str().into(),
+            reason: format!("{}: {why}", here.tool),
+            took: here.since.elapsed(),
+            outputs: Vec::new(),
+        });
     }
 
-    pub(crate) fn note_doubt(&self, label: &str, failure: &ToolFailure) {
-        self.counts.doubted(label, failure);
+    /// A deferred thunk failed in the sandbox and passed here.
+    pub(crate) fn note_doubt(&self, label: &str, ended: &Ended, took: Duration) {
+        self.reporter.report(&Event::RanHere {
+            label: label.into(),
+            reason: format!("{label}: {} in the sandbox, but not here", ended.why()),
+            took,
+            outputs: Vec::new(),
+        });
+    }
+
+    pub(crate) fn report(&self, event: &Event) {
+        self.reporter.report(event);
     }
 }
 

@@ -42,6 +42,11 @@ impl Reporter {
         Self { start: Instant::now(), sinks: Arc::new(Mutex::new(sinks)) }
     }
 
+    /// Reports to these sinks from now on.
+    pub(crate) fn set_sinks(&self, sinks: Vec<Box<dyn Sink>>) {
+        *self.lock() = sinks;
+    }
+
     /// Something happened just now.
     pub(crate) fn report(&self, event: &Event) {
         let mut sinks = self.lock();

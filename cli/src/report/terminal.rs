@@ -9,9 +9,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,15 +57,14 @@ impl Terminal {
         Some(Self { build_side: Some(build_side), stdout_too, ended, copier: Some(copier) })
     }
 
-    /// What the build's command gets as standard output and standard error.
+    /// What the build's command gets as standard output (nothing: our own) and standard error.
     ///
     /// # Errors
     /// If descriptors run out.
-    pub(crate) fn stdio(&self) -> io::Result<(Stdio, Stdio)> {
-        let build_side =
-            self.build_side.as_ref().ok_or_else(|| io::Error::other("the terminal is closed"))?;
-        let stdout = if self.stdout_too { build_side.try_clone()?.into() } else { Stdio::inherit() };
-        Ok((stdout, build_side.try_clone()?.into()))
+    pub(crate) fn build_side(&self) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
+        let build_side = self.build_side.as_ref().ok_or_else(|| io::Error::other("the terminal is closed"))?;
+        let stdout = if self.stdout_too { Some(build_side.try_clone()?) } else { None };
+        Ok((stdout, build_side.try_clone()?))
     }
 
     /// The build has ended: writes what it left in the pseudoterminal and erases the status line.
