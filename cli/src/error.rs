@@ -8,12 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-<<<<<<< HEAD
 use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
-=======
-use ggr_backends::local::LocalError;
-use ggr_ir::repo::{JournalError, RepoError};
->>>>>>> main
 use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
 use crate::config::ConfigError;
@@ -36,13 +31,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// There is no such command.
-    #[error("`{program}` was not found")]
-    CommandNotFound {
-        /// The command's first word.
-        program: String,
-        /// The command of ggr's own that is most like it.
-        nearest: Option<String>,
-    },
+    #[error("`{0}` was not found")]
+    CommandNotFound(String),
     /// The command could not be started.
     #[error("`{program}` cannot be run")]
     CannotRun {
@@ -82,29 +72,19 @@ pub(crate) enum Error {
     Store(#[from] StoreError),
     /// The repository cannot be used.
     #[error(transparent)]
-<<<<<<< HEAD
-    Repository(#[from] RepoError),
+    Repo(#[from] RepoError),
     /// A thunk could not be read from the repository.
     #[error(transparent)]
     Thunk(#[from] ThunkStoreError),
-    /// A journal could not be read.
+    /// The journal of placeholders cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A report could not be read or written.
     #[error(transparent)]
     Report(#[from] SinkError),
-=======
-    Repo(#[from] RepoError),
-    /// The journal of placeholders cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The workers did not start.
-    #[error(transparent)]
-    Backend(#[from] LocalError),
     /// The build could not be run to its end.
     #[error(transparent)]
     Run(#[from] RunError),
->>>>>>> main
     /// The place where thunks run failed.
     #[error("`{label}` could not be run")]
     Infrastructure {
@@ -141,23 +121,16 @@ impl Error {
             Self::Config(error) if error.is_usage() => Kind::Usage,
             Self::Usage { .. } | Self::NoId(_) => Kind::Usage,
             Self::Config(_) => Kind::Config,
-            Self::CommandNotFound { .. } => Kind::NotFound,
+            Self::CommandNotFound(_) => Kind::NotFound,
             Self::CannotRun { .. } => Kind::CannotRun,
             Self::Io { .. } | Self::Report(_) => Kind::Other,
             Self::Unknown { .. } => Kind::Unknown,
-<<<<<<< HEAD
             Self::Gone(_)
             | Self::Store(StoreError::Missing(_))
             | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
-            Self::Repository(RepoError::RepositoryTooNew { .. }) => Kind::Version,
-            Self::Store(_) | Self::Repository(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
-=======
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) => Kind::Gone,
             Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
-            Self::Store(_) | Self::Repo(_) | Self::Journal(_) => Kind::Repository,
-            Self::Backend(_) => Kind::Infrastructure,
+            Self::Store(_) | Self::Repo(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
             Self::Run(error) => error.kind(),
->>>>>>> main
             Self::Infrastructure { .. } => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
@@ -169,10 +142,10 @@ impl Error {
         let fixed = match self {
             Self::Usage { hint, .. } | Self::Unknown { hint, .. } => return Some(hint.clone()),
             Self::Config(error) => return error.hint(),
-            Self::CommandNotFound { nearest: Some(nearest), .. } => {
-                return Some(format!("did you mean `ggr {nearest}`?"));
-            }
-            Self::CommandNotFound { .. } => {
+            Self::CommandNotFound(name) => match nearest_command(name) {
+                Some(nearest) => return Some(format!("did you mean `ggr {nearest}`?")),
+                None => "check the spelling and `PATH`; ggr's own commands are in `ggr --help`",
+            },
                 "check the spelling and `PATH`; ggr's own commands are in `ggr --help`"
             }
             Self::CannotRun { .. } => "check that the file is executable and made for this machine",
@@ -187,26 +160,23 @@ impl Error {
             Self::Store(StoreError::Io { .. }) | Self::Thunk(_) | Self::Journal(_) => {
                 "check permissions and free space; `ggr doctor` looks at both"
             }
-            Self::Repository(error) => repository_hint(error),
+            Self::Repo(error) => repository_hint(error),
             Self::Infrastructure { .. } => "`ggr doctor` shows what works here",
             Self::Host { .. } => "`ggr doctor` shows what this machine allows",
             Self::Bug(_) => "please report this, with the command and its output",
-<<<<<<< HEAD
-            Self::Io { .. } | Self::Report(_) => return None,
-=======
-            Self::Repo(RepoError::RepositoryTooNew { .. }) => {
-                "use the newer ggr, or name another repository with `--dir` or `GGR_DIR`"
-            }
-            Self::Repo(_) | Self::Journal(_) => {
-                "check permissions and free space, or name another repository with `--dir` or `GGR_DIR`"
-            }
-            Self::Backend(_) => "`ggr doctor` shows what works on this machine",
             Self::Run(error) => return error.hint(),
-            Self::Io { .. } => return None,
->>>>>>> main
+            Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())
     }
+}
+
+/// The command of ggr's own that is most like this name, if any is.
+fn nearest_command(name: &str) -> Option<String> {
+    // As for configuration keys: one or two wrong letters in a word of six.
+    let likeness = |command: &String| strsim::jaro(name, command);
+    let nearest = crate::args::command_names().into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&nearest) > 0.7).then_some(nearest)
 }
 
 fn repository_hint(error: &RepoError) -> &'static str {

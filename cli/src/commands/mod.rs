@@ -30,14 +30,11 @@ use crate::exit::Kind;
 pub(crate) enum Command {
     #[command(hide = true)]
     Run(run::Args),
-<<<<<<< HEAD
     #[command(visible_alias = "describe")]
     Show(show::Args),
     Graph(graph::Args),
     Stats(stats::Args),
-=======
     Cc(cc::Args),
->>>>>>> main
     Why(why::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -67,13 +64,10 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Run(args) => run::run(&context, &args.command),
         Command::Build(command) => run::run(&context, &command),
-<<<<<<< HEAD
         Command::Show(args) => show::run(&context, &args),
         Command::Graph(args) => graph::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
-=======
         Command::Cc(args) => cc::run(&context, &args),
->>>>>>> main
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),
