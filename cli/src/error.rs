@@ -13,6 +13,7 @@ use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
 use crate::config::ConfigError;
 use crate::coordinator::RunError;
+use crate::coordinator::build::StartError;
 use crate::exit::Kind;
 use crate::report::SinkError;
 
@@ -84,7 +85,7 @@ pub(crate) enum Error {
     Report(#[from] SinkError),
     /// The build could not be run to its end.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(RunError),
     /// The place where thunks run failed.
     #[error("`{label}` could not be run")]
     Infrastructure {
@@ -113,6 +114,14 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { doing, path, source }
+    }
+
+    /// A command that did not start.
+    pub(crate) fn not_started(program: String, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::CommandNotFound(program),
+            _ => Self::CannotRun { program, source },
+        }
     }
 
     /// The kind, which decides the exit code.
@@ -146,8 +155,6 @@ impl Error {
                 Some(nearest) => return Some(format!("did you mean `ggr {nearest}`?")),
                 None => "check the spelling and `PATH`; ggr's own commands are in `ggr --help`",
             },
-                "check the spelling and `PATH`; ggr's own commands are in `ggr --help`"
-            }
             Self::CannotRun { .. } => "check that the file is executable and made for this machine",
             Self::NoId(_) => "`ggr show FILE` prints the thunk behind a file, with its id",
             Self::Gone(_)
@@ -168,6 +175,16 @@ impl Error {
             Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())
+    }
+}
+
+impl From<RunError> for Error {
+    /// A command that does not start is told in the same words whoever tried to start it.
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Start(StartError::Command { command, source }) => Self::not_started(command, source),
+            other => Self::Run(other),
+        }
     }
 }
 
