@@ -5,9 +5,12 @@
 
 pub mod backend;
 pub mod bench;
+pub mod contract;
 pub mod drive;
 pub mod durations;
 pub mod memo;
+pub mod jobserver;
+pub mod local;
 pub mod null;
 pub mod scheduler;
 pub mod store;

@@ -12,8 +12,7 @@ use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
 use ggr_ir::{InfraFailure, ParseIdError, StoreError};
 
 use crate::config::ConfigError;
-use crate::coordinator::RunError;
-use crate::coordinator::build::StartError;
+use crate::coordinator::{RunError, StartError};
 use crate::exit::Kind;
 use crate::report::SinkError;
 
