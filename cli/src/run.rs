@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ggr_backends::backend::Backend;
-use ggr_backends::drive::{BuildEvent, Driver, DriverHandle, Failures, Options as DriverOptions, Origin};
+use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::{LocalBackend, LocalOptions};
@@ -17,13 +17,12 @@ use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
-use tokio::sync::broadcast;
 
 use crate::commands::Context;
 use crate::config::{Intercept, Mode};
 use crate::coordinator::{Interception, Output, Parts, Session, heal};
 use crate::error::Error;
-use crate::report::{Event, Reporter};
+use crate::report::{self, Reporter};
 
 /// An opened session with what has to be put away after it.
 pub(crate) struct Workshop {
@@ -83,7 +82,7 @@ impl Workshop {
             ..DriverOptions::default()
         };
         let driver = Driver::spawn(backends, options);
-        tokio::spawn(forward(driver.events(), reporter.clone()));
+        tokio::spawn(report::forward(driver.events(), reporter.clone()));
         let session = Session::new(Parts {
             store,
             cache,
@@ -180,31 +179,4 @@ fn ignored() -> tokio::sync::mpsc::UnboundedSender<ggr_backends::drive::Doubt> {
     let (doubts, mut inbox) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move { while inbox.recv().await.is_some() {} });
     doubts
-}
-
-/// Tells the reporter what the driver says.
-async fn forward(mut events: broadcast::Receiver<BuildEvent>, reporter: Reporter) {
-    loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
-            // Too far behind: what was lost is missing in the report, not in the build.
-            Err(broadcast::error::RecvError::Lagged(_)) => continue,
-            Err(broadcast::error::RecvError::Closed) => return,
-        };
-        let event = match event {
-            BuildEvent::Ready { id } => Event::Ready { thunk: id },
-            BuildEvent::Started { id, label, .. } => Event::Started { thunk: id, worker: 0, label },
-            BuildEvent::Finished { id, label, attempt: Some(attempt), .. } => {
-                Event::Finished { thunk: id, worker: attempt.worker, label, timings: attempt.timings }
-            }
-            BuildEvent::Finished { id, label, origin: Origin::Cache, .. } => Event::CacheHit { thunk: id, label },
-            BuildEvent::Retried { id, label, failure, .. } => {
-                Event::Retried { thunk: id, label, why: failure.to_string() }
-            }
-            BuildEvent::Failed { id, label, failure } => Event::Failed { thunk: id, label, why: failure.to_string() },
-            BuildEvent::Notice(text) => Event::Note { text },
-            BuildEvent::Traced { .. } | BuildEvent::Finished { .. } | BuildEvent::Doubted { .. } => continue,
-        };
-        reporter.report(&event);
-    }
 }

@@ -4,9 +4,14 @@ mod cc;
 mod completions;
 mod config;
 mod context;
+mod difference;
 mod doctor;
+mod graph;
 mod man;
 mod run;
+mod show;
+mod stats;
+mod target;
 mod why;
 
 use std::ffi::OsString;
@@ -25,6 +30,10 @@ use crate::exit::Kind;
 pub(crate) enum Command {
     #[command(hide = true)]
     Run(run::Args),
+    #[command(visible_alias = "describe")]
+    Show(show::Args),
+    Graph(graph::Args),
+    Stats(stats::Args),
     Cc(cc::Args),
     Why(why::Args),
     Doctor(doctor::Args),
@@ -55,6 +64,9 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Run(args) => run::run(&context, &args.command),
         Command::Build(command) => run::run(&context, &command),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Graph(args) => graph::run(&context, &args),
+        Command::Stats(args) => stats::run(&context, &args),
         Command::Cc(args) => cc::run(&context, &args),
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),

@@ -5,10 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ggr_ir::protocol::launcher::{self, Reply, Request};
 use ggr_backends::drive::Finished;
 use ggr_backends::scheduler::Urgency;
 use ggr_ir::ThunkId;
+use ggr_ir::protocol::launcher::{self, Reply, Request};
 use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

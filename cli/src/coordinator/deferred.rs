@@ -25,13 +25,22 @@ struct Deferred {
 ///
 /// # Errors
 /// If a file cannot be written: nothing is left behind, and the real tool should run.
-pub(crate) fn put_in_place(session: &Arc<Session>, call: &Call, plan: &Plan, ids: &[ThunkId]) -> io::Result<()> {
+pub(crate) fn put_in_place(
+    session: &Arc<Session>,
+    call: &Call,
+    plan: &Plan,
+    ids: &[ThunkId],
+) -> io::Result<()> {
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
         for output in &plan.outputs {
             let permissions = output.permissions & !call.umask;
             session.journal(&output.path, &output.output)?;
-            placeholders.push(session.placeholders().create(&output.path, output.output.clone(), permissions)?);
+            placeholders.push(session.placeholders().create(
+                &output.path,
+                output.output.clone(),
+                permissions,
+            )?);
         }
         for (path, bytes) in &plan.written {
             std::fs::write(path, bytes)?;
@@ -58,7 +67,9 @@ async fn follow(session: Arc<Session>, deferred: Deferred) {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
                 Ok(()) => session.print_for_build(&reductions),
-                Err(error) => session.fail_build(format!("writing the outputs of `{}`: {error}", deferred.plan.label)),
+                Err(error) => {
+                    session.fail_build(format!("writing the outputs of `{}`: {error}", deferred.plan.label))
+                }
             }
         }
         // Stopping: whoever stops the build removes its placeholders. The same goes for what waits for a failure.
@@ -93,7 +104,9 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
             let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
             match taken {
                 Ok(reduction) => session.resolve(&deferred.ids, &reduction).await,
-                Err(error) => session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label)),
+                Err(error) => {
+                    session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label))
+                }
             }
         }
         Ok(_) => session.believe_failure(last).await,

@@ -24,7 +24,8 @@ use std::time::Duration;
 pub(crate) use call::{Answer, Call, decide};
 pub(crate) use session::{Output, Parts, Session};
 
-use build::{Build, Start, StartError};
+pub(crate) use build::StartError;
+use build::{Build, Start};
 use keeper::Keeper;
 use session::Course;
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
-use ggr_backends::scheduler::Urgency;
 use ggr_backends::memo::StatMemo;
+use ggr_backends::scheduler::Urgency;
 use ggr_backends::store::FsStore;
 use ggr_ir::repo::{Journal, Thunks};
 use ggr_ir::{BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, ThunkId, ToolFailure};
