@@ -3,3 +3,4 @@
 pub mod model;
 
 pub use model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
+pub mod models; pub use models::Models;
