@@ -24,6 +24,7 @@ class Recipe:
     build: str
     pending: str
     configure: str | None = None
+    launcher: str | None = None
     env: dict[str, str] = field(default_factory=dict)
 
     def source(self) -> pathlib.Path:
@@ -34,6 +35,12 @@ class Recipe:
         """The arguments of `configure`, `build` or `pending`; nothing if there is no such step."""
         text = getattr(self, step)
         return None if text is None else shlex.split(text.format(cflags=flags, jobs=jobs))
+
+    def launched(self, launcher: str) -> list[str]:
+        """The arguments that make the build call `launcher` before its compiler."""
+        if self.launcher is None:
+            sys.exit(f"{self.project}: its recipe has no `launcher`, so ccache and sccache cannot be compared")
+        return shlex.split(self.launcher.format(launcher=launcher))
 
     def environment(self, flags: str) -> dict[str, str]:
         """The variables that the build needs."""
