@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -156,6 +156,11 @@ impl Field {
         self.temp.path().join("tree")
     }
 
+    /// A path beside the tree, for what is no part of it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
     /// Empties the tree and the home.
     pub fn clear(&self) {
         for name in ["tree", "home"] {
@@ -200,9 +205,15 @@ impl Field {
         command
     }
 
-    /// Symlinks `name` in the tree to `target`.
-    pub fn link(&self, target: &str, name: &str) {
-        symlink(target, self.tree().join(name)).expect("the name is free");
+    /// Makes another user the owner of everything; a copy of `program` that this user can run.
+    pub fn give_away(&self, user: u32, program: &Path) -> PathBuf {
+        let copy = self.temp.path().join("program");
+        fs::copy(program, &copy).expect("the program can be copied");
+        for entry in walkdir::WalkDir::new(self.temp.path()) {
+            let path = entry.expect("the field stands still").into_path();
+            lchown(path, Some(user), Some(user)).expect("root may do so");
+        }
+        copy
     }
 }
 
