@@ -322,7 +322,7 @@ struct Small<'a>(&'a Field);
 impl<'a> Small<'a> {
     fn mount(field: &'a Field) -> Option<Self> {
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=1m", "ggr-test"]).arg(field.tree());
+        command.args(["-t", "tmpfs", "-o", "size=256k", "ggr-test"]).arg(field.tree());
         command.output().ok()?.status.success().then_some(Self(field))
     }
 
@@ -350,7 +350,7 @@ fn a_full_disk_is_said_and_the_next_build_is_right() {
     let running = Running::start(&field, "make -j2");
     let (code, left) = running.end();
     assert_eq!(left, "", "processes were left behind");
-    assert_ne!(code, Some(0), "1 MiB does not hold this program");
+    assert_ne!(code, Some(0), "256 KiB do not hold this program");
     small.grow();
     check_next(&field, &expected, &mut field.ggr("make -j2"));
 }
