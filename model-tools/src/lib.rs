@@ -1,6 +1,5 @@
 //! Models: what a tool's command line reads and writes.
 
-pub mod gcc;
 pub mod inputs;
 pub mod link;
 pub mod model;

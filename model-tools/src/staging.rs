@@ -82,6 +82,7 @@ fn put(from: &Path, to: &PathBuf, mode: Mode) {
 
 /// Runs a shell script that makes the files of a test.
 pub(crate) fn prepare(dir: &Path, script: &str) {
-    let output = Command::new("sh").args([OsStr::new("-ec"), OsStr::new(script)]).current_dir(dir).output().unwrap();
+    let output =
+        Command::new("sh").args([OsStr::new("-ec"), OsStr::new(script)]).current_dir(dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

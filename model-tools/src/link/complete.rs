@@ -199,7 +199,10 @@ impl Bench {
             .output()
             .unwrap();
         let text = |output: &std::process::Output| plain(&String::from_utf8_lossy(&output.stderr));
-        if here.status.success() == fails || here.status.code() != there.status.code() || text(&here) != text(&there) {
+        if here.status.success() == fails
+            || here.status.code() != there.status.code()
+            || text(&here) != text(&there)
+        {
             return Err(format!("{line}: {}\n--- there {}\n{}", text(&here), there.status, text(&there)));
         }
         for output in linked.outputs.iter().filter(|_| !fails) {

@@ -21,10 +21,13 @@ pub struct LoaderConf {
     pub dirs: Vec<PathBuf>,
 }
 
+/// Directories as written, by linker and emulation.
+type BuiltIn = FxHashMap<(PathBuf, String), Arc<[String]>>;
+
 /// Remembers both, for the life of a session: neither changes during a build.
 #[derive(Default, Debug)]
 pub struct Defaults {
-    built_in: Mutex<FxHashMap<(PathBuf, String), Arc<[String]>>>,
+    built_in: Mutex<BuiltIn>,
     conf: Mutex<FxHashMap<PathBuf, Arc<LoaderConf>>>,
 }
 
@@ -94,7 +97,8 @@ fn read_conf(path: &Path, sysroot: &Path, files: &dyn FileView, conf: &mut Loade
 
 /// The files that a pattern matches, sorted; stars in the last component only, which is all that is in use.
 fn glob(pattern: &Path) -> Vec<PathBuf> {
-    let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str())) else {
+    let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
+    else {
         return Vec::new();
     };
     let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
@@ -148,9 +152,11 @@ mod tests {
         std::fs::create_dir_all(etc.join("ld.so.conf.d")).unwrap();
         std::fs::write(etc.join("ld.so.conf"), "include /etc/ld.so.conf.d/*.conf\n/last # why\n").unwrap();
         std::fs::write(etc.join("ld.so.conf.d/b.conf"), "/b\n").unwrap();
-        std::fs::write(etc.join("ld.so.conf.d/a.conf"), "# none\n/a1 /a2\ninclude /etc/ld.so.conf\n").unwrap();
+        std::fs::write(etc.join("ld.so.conf.d/a.conf"), "# none\n/a1 /a2\ninclude /etc/ld.so.conf\n")
+            .unwrap();
         let conf = Defaults::default().loader_conf(temp.path(), &DiskView::new());
-        let dirs: Vec<_> = conf.dirs.iter().map(|dir| dir.strip_prefix(temp.path()).unwrap().to_str().unwrap()).collect();
+        let dirs: Vec<_> =
+            conf.dirs.iter().map(|dir| dir.strip_prefix(temp.path()).unwrap().to_str().unwrap()).collect();
         assert_eq!(dirs, ["a1", "a2", "b", "last"]);
         assert_eq!(conf.files.len(), 3);
     }

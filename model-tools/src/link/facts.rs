@@ -117,7 +117,8 @@ impl Knowledge {
 const HEAD: u64 = 512;
 
 fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
-    let unreadable = |error| Halt::from(Reason::Other(format!("`{}` cannot be read: {error}", path.display())));
+    let unreadable =
+        |error| Halt::from(Reason::Other(format!("`{}` cannot be read: {error}", path.display())));
     let mut head = Vec::new();
     // Not through the view: it gives whole files, and static libraries are large.
     File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(unreadable)?;
@@ -133,7 +134,8 @@ fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
         return Ok(Facts { target: target(&head), leads });
     }
     if head.starts_with(b"!<thin>\n") {
-        let members = thin_members(&whole()?).ok_or_else(|| Reason::Other(format!("`{}` is damaged", path.display())))?;
+        let members = thin_members(&whole()?)
+            .ok_or_else(|| Reason::Other(format!("`{}` is damaged", path.display())))?;
         return Ok(Facts { target: None, leads: Leads::Members(members) });
     }
     if head.starts_with(b"!<arch>\n") || head.starts_with(b"BC\xc0\xde") {

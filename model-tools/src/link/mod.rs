@@ -285,7 +285,9 @@ fn programs(
             "-flto=1" => {}
             // lto-wrapper writes a makefile whose recipes need a shell.
             parallel if parallel.starts_with("-flto=") => {
-                programs.extend(["make", "touch", "mv"].iter().filter_map(|tool| Tools::in_path(tool, path, dir, files)));
+                programs.extend(
+                    ["make", "touch", "mv"].iter().filter_map(|tool| Tools::in_path(tool, path, dir, files)),
+                );
                 programs.push("/bin/sh".into());
             }
             _ => {}

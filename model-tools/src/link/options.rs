@@ -379,10 +379,7 @@ pub fn parse(args: &[String]) -> Result<Vec<LdArg>, Reason> {
 }
 
 /// Reads one option, with its value from the arguments that follow if it takes one from there.
-fn option<'a>(
-    arg: &str,
-    rest: &mut impl Iterator<Item = &'a String>,
-) -> Result<(Effect, String), Reason> {
+fn option<'a>(arg: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(Effect, String), Reason> {
     let unknown = || Reason::UnknownFlag(arg.to_owned());
     let bare = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).ok_or_else(unknown)?;
     let (name, attached) = match bare.split_once('=') {
@@ -390,7 +387,8 @@ fn option<'a>(
         None => (bare, None),
     };
     // `-omagic` is the output `magic`: lexsup.c takes these with two dashes only.
-    let two_dashes_only = matches!(name, "omagic" | "output" | "format" | "architecture" | "mri-script" | "no-omagic");
+    let two_dashes_only =
+        matches!(name, "omagic" | "output" | "format" | "architecture" | "mri-script" | "no-omagic");
     let found = find(name).filter(|_| name.len() > 1 && (arg.starts_with("--") || !two_dashes_only));
     if let Some((value, effect)) = found {
         return match (value, attached) {
@@ -444,28 +442,29 @@ mod tests {
     #[test]
     fn options_are_read_however_they_are_spelt() {
         check("a.o -o out -lm", &[file("a.o"), with(Output, "out"), with(Library, "m")]);
-        check("-omagic --output=b -l :x.a", &[with(Output, "magic"), with(Output, "b"), with(Library, ":x.a")]);
+        check(
+            "-omagic --output=b -l :x.a",
+            &[with(Output, "magic"), with(Output, "b"), with(Library, ":x.a")],
+        );
         check("-rpath /a -rpath=/b --rpath /c", &["/a", "/b", "/c"].map(|dir| with(RunPath, dir)));
         check("-Map=x.map --Map y.map -Map z", &["x.map", "y.map", "z"].map(|map| with(Map, map)));
-        check("-soname x -hy -z now -znow --build-id=sha1 --build-id", &[with(Soname, "x"), with(Soname, "y")]);
-        check("--version-script=v.map -T x.ld -Tx.ld -Ttext 0", &[
-            with(Reads, "v.map"),
-            with(Script, "x.ld"),
-            with(Script, "x.ld"),
-        ]);
-        check("-Bstatic -la -Bdynamic -static", &[
-            with(Static, ""),
-            with(Library, "a"),
-            with(Dynamic, ""),
-            with(Static, ""),
-        ]);
+        check(
+            "-soname x -hy -z now -znow --build-id=sha1 --build-id",
+            &[with(Soname, "x"), with(Soname, "y")],
+        );
+        check(
+            "--version-script=v.map -T x.ld -Tx.ld -Ttext 0",
+            &[with(Reads, "v.map"), with(Script, "x.ld"), with(Script, "x.ld")],
+        );
+        check(
+            "-Bstatic -la -Bdynamic -static",
+            &[with(Static, ""), with(Library, "a"), with(Dynamic, ""), with(Static, "")],
+        );
         check("-( a.a -) --start-group b.a --end-group", &[file("a.a"), file("b.a")]);
-        check("-L. -L /x -L=/y --sysroot=/s", &[
-            with(LibraryDir, "."),
-            with(LibraryDir, "/x"),
-            with(LibraryDir, "=/y"),
-            with(Sysroot, "/s"),
-        ]);
+        check(
+            "-L. -L /x -L=/y --sysroot=/s",
+            &[with(LibraryDir, "."), with(LibraryDir, "/x"), with(LibraryDir, "=/y"), with(Sysroot, "/s")],
+        );
     }
 
     #[test]

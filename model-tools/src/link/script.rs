@@ -84,7 +84,8 @@ fn pattern_file(word: &str) -> Option<String> {
     let word = unquoted(word);
     let (archive, _) = word.split_once(':').unwrap_or((word, ""));
     let looks_like = [".o", ".a", ".obj", ".so"].iter().any(|end| archive.ends_with(end));
-    (looks_like && !archive.contains(['*', '?', '[']) && !archive.rsplit('/').next()?.starts_with('.')).then(|| archive.to_owned())
+    (looks_like && !archive.contains(['*', '?', '[']) && !archive.rsplit('/').next()?.starts_with('.'))
+        .then(|| archive.to_owned())
 }
 
 fn unquoted(word: &str) -> &str {
@@ -150,7 +151,10 @@ mod tests {
     #[test]
     fn libraries_includes_and_quoted_names_are_read() {
         check("INPUT(libx.so.1 -lgcc)GROUP(a.o,b.o)", &["libx.so.1", "-lgcc", "a.o", "b.o"]);
-        check("INCLUDE regions.ld SECTIONS { INCLUDE \"a b.ld\" .text : { *(.text) } }", &["<regions.ld", "<a b.ld"]);
+        check(
+            "INCLUDE regions.ld SECTIONS { INCLUDE \"a b.ld\" .text : { *(.text) } }",
+            &["<regions.ld", "<a b.ld"],
+        );
         check("STARTUP(crt0.o)", &["crt0.o"]);
         check("", &[]);
         check("INPUT(", &[]);

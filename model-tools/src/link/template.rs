@@ -24,7 +24,8 @@ const OBJECTS: &str = "/dev/null";
 const VARIABLES: &[&str] = &["PATH", "COMPILER_PATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX"];
 
 /// Flags whose value is a path that the driver itself follows: then the working directory is part of the question.
-const RELATIVE: &[&str] = &["-B", "-specs", "--specs", "--sysroot", "--gcc-toolchain", "-iplugindir", "-wrapper"];
+const RELATIVE: &[&str] =
+    &["-B", "-specs", "--specs", "--sysroot", "--gcc-toolchain", "-iplugindir", "-wrapper"];
 
 /// The version of the encoding of [`Templates`], its first byte.
 const VERSION: u8 = 1;
@@ -81,7 +82,8 @@ impl Templates {
     /// Encodes for a file: a version byte, then postcard.
     pub fn to_bytes(&self) -> Vec<u8> {
         let known = self.known.read().expect("no writer panics");
-        let sorted: BTreeMap<&Question, &Template> = known.iter().map(|(key, value)| (key, &**value)).collect();
+        let sorted: BTreeMap<&Question, &Template> =
+            known.iter().map(|(key, value)| (key, &**value)).collect();
         postcard::to_extend(&sorted, vec![VERSION]).expect("strings, paths and maps can be encoded")
     }
 
@@ -91,7 +93,8 @@ impl Templates {
             Some((&VERSION, rest)) if rest.len() <= MAX_LEN => postcard::from_bytes(rest).ok(),
             _ => None,
         };
-        let known = known.unwrap_or_default().into_iter().map(|(key, value)| (key, Arc::new(value))).collect();
+        let known =
+            known.unwrap_or_default().into_iter().map(|(key, value)| (key, Arc::new(value))).collect();
         Self { known: RwLock::new(known) }
     }
 }
@@ -101,7 +104,8 @@ impl Question {
         let invocation = call.invocation;
         let missing = || Reason::MissingInput(invocation.program.display().to_string());
         let relative = |flag: &String| RELATIVE.iter().any(|name| flag.starts_with(name));
-        let env = VARIABLES.iter().filter_map(|&name| Some((name.to_owned(), invocation.env.get(name)?.clone())));
+        let env =
+            VARIABLES.iter().filter_map(|&name| Some((name.to_owned(), invocation.env.get(name)?.clone())));
         Ok(Self {
             driver: invocation.program.clone(),
             stamp: files.stamp(&invocation.program).ok_or_else(missing)?,
@@ -139,7 +143,9 @@ fn ask(call: &LinkCall<'_>, question: &Question) -> Result<Template, Reason> {
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| Reason::Other(format!("`{}` could not be asked: {error}", question.driver.display())))?;
+        .map_err(|error| {
+            Reason::Other(format!("`{}` could not be asked: {error}", question.driver.display()))
+        })?;
     let said = String::from_utf8(output.stderr).map_err(|_| Reason::NotUtf8)?;
     if !output.status.success() {
         return Err(Reason::Other(said.lines().last().unwrap_or("the driver does not link").to_owned()));
@@ -153,7 +159,8 @@ fn read(said: &str) -> Option<Template> {
     let program = words.next()?;
     let args: Vec<String> = words.collect();
     let at = args.iter().position(|arg| arg == OBJECTS)?;
-    let program_dirs = said.lines().rev().find_map(|line| line.strip_prefix("COMPILER_PATH=")).unwrap_or_default();
+    let program_dirs =
+        said.lines().rev().find_map(|line| line.strip_prefix("COMPILER_PATH=")).unwrap_or_default();
     let specs = said.lines().filter_map(|line| line.strip_prefix("Reading specs from "));
     Some(Template {
         program: program.into(),
@@ -209,7 +216,13 @@ impl Template {
     ///
     /// # Errors
     /// [`Reason::MissingInput`] if there is none.
-    pub fn linker(&self, flags: &[String], path: &str, dir: &Path, files: &dyn FileView) -> Result<PathBuf, Reason> {
+    pub fn linker(
+        &self,
+        flags: &[String],
+        path: &str,
+        dir: &Path,
+        files: &dyn FileView,
+    ) -> Result<PathBuf, Reason> {
         if self.program.file_name().is_none_or(|name| name != "collect2") {
             return Ok(self.program.clone());
         }

@@ -16,6 +16,9 @@ use super::{Context, Halt};
 use crate::inputs::InputSet;
 use crate::model::{Found, Reason};
 
+/// A shared library, by the path that it was found at.
+pub(super) type Library = (PathBuf, Arc<Facts>);
+
 /// What the arguments settle for all files, wherever they stand.
 #[derive(Default, Debug)]
 pub(super) struct Settings {
@@ -92,7 +95,7 @@ pub(super) struct Walk<'a, 'i> {
     pub(super) inputs: &'a mut InputSet<'i>,
     pub(super) settings: Settings,
     /// Shared libraries that are linked, with the path that each was found at.
-    pub(super) shared: Vec<(PathBuf, Arc<Facts>)>,
+    pub(super) shared: Vec<Library>,
     /// What was opened already, so that a script that is named twice is read once.
     opened: FxHashSet<PathBuf>,
     /// Libraries that were searched already, with whether only archives were wanted.
@@ -117,7 +120,7 @@ impl<'a, 'i> Walk<'a, 'i> {
     }
 
     /// Adds the files of all arguments. Answers the settings and the shared libraries.
-    pub(super) fn run(mut self, args: &[LdArg]) -> Result<(Settings, Vec<(PathBuf, Arc<Facts>)>), Halt> {
+    pub(super) fn run(mut self, args: &[LdArg]) -> Result<(Settings, Vec<Library>), Halt> {
         for arg in args {
             match arg {
                 LdArg::File(name) => self.file(name)?,
@@ -141,7 +144,9 @@ impl<'a, 'i> Walk<'a, 'i> {
                 self.inputs.add(self.context.dir, Path::new(value))?;
             }
             Effect::Script => self.script_option(value)?,
-            Effect::JustSymbols if self.find(&self.context.dir.join(value)) != Found::Directory => self.file(value)?,
+            Effect::JustSymbols if self.find(&self.context.dir.join(value)) != Found::Directory => {
+                self.file(value)?
+            }
             Effect::Plugin => self.plugin(value)?,
             _ => {}
         }
@@ -231,7 +236,8 @@ impl<'a, 'i> Walk<'a, 'i> {
     fn script_file(&mut self, script: &Path, name: &str) -> Result<(), Halt> {
         if let Some(below) = name.strip_prefix('/') {
             let rooted = self.settings.sysroot.join(below);
-            let below_sysroot = script.starts_with(&self.settings.sysroot) && self.find(&rooted) != Found::Missing;
+            let below_sysroot =
+                script.starts_with(&self.settings.sysroot) && self.find(&rooted) != Found::Missing;
             return self.open(if below_sysroot { rooted } else { PathBuf::from(name) });
         }
         let beside = script.with_file_name(name);
