@@ -1,8 +1,12 @@
 //! Models: what a tool's command line reads and writes.
 
+pub mod binutils;
+mod gcc;
+mod getopt;
 pub mod inputs;
 pub mod link;
 pub mod model;
+pub mod models;
 pub mod scan;
 #[cfg(test)]
 mod staging;

@@ -2,6 +2,6 @@
 
 mod call;
 mod flags;
-mod response;
+pub(crate) mod response;
 mod source;
 mod table;

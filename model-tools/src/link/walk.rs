@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use super::facts::{Facts, Leads, Target, split};
 use super::options::{Effect, LdArg};
 use super::script::{Named, Script};
-use super::{Context, Halt};
+use super::{Context, Halt, is_plain_object};
 use crate::inputs::InputSet;
 use crate::model::{Found, Reason};
 
@@ -334,10 +334,4 @@ pub(super) fn answers_to(path: &Path, facts: &Facts) -> Option<String> {
     let Leads::Shared(shared) = &facts.leads else { return None };
     let name = || path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     shared.soname.clone().or_else(name)
-}
-
-/// Whether the name alone says that the file is an object, which leads nowhere. If it is a script for all that, what it
-/// names is missing in the sandbox, the linker says so there, and the command runs here.
-fn is_plain_object(name: &str) -> bool {
-    [".o", ".lo", ".obj", ".os"].iter().any(|end| name.ends_with(end))
 }
