@@ -59,6 +59,11 @@ impl Root {
         command.output().unwrap()
     }
 
+    /// Where a path of the root stands here.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        self.dir.path().join(path.strip_prefix("/").unwrap())
+    }
+
     /// The bytes and permission bits that stand at a path of the root.
     pub(crate) fn file(&self, path: &Path) -> Option<(Vec<u8>, u32)> {
         file(&self.dir.path().join(path.strip_prefix("/").unwrap()))

@@ -6,7 +6,7 @@ use ggr_ir::Kind;
 
 use super::{Binutils, Draft, answer, promise};
 use crate::link::Halt;
-use crate::model::{FileView, Invocation, Model, Modelled, Plan, Reason};
+use crate::model::{FileView, Invocation, Model, Modelled, Plan};
 
 /// The variables that change what a linker does; `PATH` is passed for its own directory only.
 const ENVIRONMENT: &[&str] = &[
@@ -39,11 +39,6 @@ impl Ld {
             draft.outputs.push((output.path, output.permissions));
         }
         let plan = draft.plan(Kind::Link)?;
-        if plan.thunks.iter().any(|(thunk, _)| {
-            plan.outputs.iter().any(|output| thunk.inputs.keys().any(|input| input.as_path() == output.path))
-        }) {
-            return Err(Reason::Other("an output is an input".to_owned()).into());
-        }
         promise(&shared.linkers, &plan, linked.facts);
         Ok(plan)
     }

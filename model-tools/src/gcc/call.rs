@@ -56,6 +56,10 @@ pub(super) struct Call {
     pub(super) extras: BTreeSet<&'static str>,
     /// More files are written, by rules that are not modelled.
     pub(super) dumps: bool,
+    /// The values of the flags that say so: some name files or directories.
+    pub(super) dump_names: Vec<String>,
+    /// `-MF` of a call that only lists dependencies.
+    pub(super) dependencies: Option<String>,
     /// Whether a flag says `native`.
     pub(super) native: bool,
     /// Files and libraries for the linker, and its arguments.
@@ -124,6 +128,8 @@ impl Reader {
             macro_flags: Vec::new(),
             extras: BTreeSet::new(),
             dumps: false,
+            dump_names: Vec::new(),
+            dependencies: None,
             native: false,
             link_items: Vec::new(),
             flags: Vec::new(),
@@ -185,7 +191,10 @@ impl Reader {
                 call.macro_flags.extend((suffix == "dwo").then(|| word.to_owned()));
             }
             Meaning::Letters => call.dumps |= text().bytes().any(|letter| !b"ADIMNPUp".contains(&letter)),
-            Meaning::Dump => call.dumps = true,
+            Meaning::Dump => {
+                call.dumps = true;
+                call.dump_names.extend(value.map(str::to_owned));
+            }
             Meaning::Processor => {
                 call.native |= value == Some("native");
                 call.macro_flags.push(word.to_owned());
@@ -278,6 +287,12 @@ impl Reader {
         }
         if self.personality == Personality::Cpp && self.call.sources.len() > 1 {
             return Err(Reason::Other("`cpp` is given two files".into()));
+        }
+        if self.call.mode == Mode::Dependencies {
+            if self.depfile_kind.is_some() {
+                return Err(Reason::Other("dependencies are asked for twice".into()));
+            }
+            self.call.dependencies = self.depfile.name.take();
         }
         if let Some(kind) = self.depfile_kind {
             let behind_and_before = self.depfile.behind && self.call.mode == Mode::Link;

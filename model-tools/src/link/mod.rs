@@ -222,7 +222,7 @@ impl Linkers {
         };
         let settings = Settings::of(args, &context);
         let outputs = outputs(&settings, &context, inputs)?;
-        let (settings, shared) = Walk::new(&context, inputs, settings).run(args)?;
+        let (settings, shared) = Walk::new(&context, inputs, settings, &outputs).run(args)?;
         let leads = match settings.shared {
             true => Leads::Shared(Shared {
                 soname: settings.soname,

@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use super::facts::{Facts, Leads, Target, split};
 use super::options::{Effect, LdArg};
 use super::script::{Named, Script};
-use super::{Context, Halt, is_plain_object};
+use super::{Context, Halt, LinkOutput, is_plain_object};
 use crate::inputs::InputSet;
 use crate::model::{Found, Reason};
 
@@ -102,11 +102,18 @@ pub(super) struct Walk<'a, 'i> {
     searched: FxHashSet<(String, bool)>,
     static_only: bool,
     pushed: Vec<bool>,
+    /// What is written, and so cannot be read.
+    outputs: &'a [LinkOutput],
 }
 
 impl<'a, 'i> Walk<'a, 'i> {
     /// Starts with nothing opened.
-    pub(super) fn new(context: &'a Context<'a>, inputs: &'a mut InputSet<'i>, settings: Settings) -> Self {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        inputs: &'a mut InputSet<'i>,
+        settings: Settings,
+        outputs: &'a [LinkOutput],
+    ) -> Self {
         Self {
             context,
             inputs,
@@ -116,6 +123,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             searched: FxHashSet::default(),
             static_only: false,
             pushed: Vec::new(),
+            outputs,
         }
     }
 
@@ -141,7 +149,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             Effect::Pop => self.static_only = self.pushed.pop().unwrap_or(self.static_only),
             Effect::Library => self.library(value)?,
             Effect::Reads => {
-                self.inputs.add(self.context.dir, Path::new(value))?;
+                self.read(Path::new(value))?;
             }
             Effect::Script => self.script_option(value)?,
             Effect::JustSymbols if self.find(&self.context.dir.join(value)) != Found::Directory => {
@@ -164,8 +172,7 @@ impl<'a, 'i> Walk<'a, 'i> {
     fn file(&mut self, name: &str) -> Result<(), Halt> {
         let path = self.context.dir.join(name);
         if is_plain_object(name) {
-            self.inputs.add(self.context.dir, Path::new(name))?;
-            return Ok(());
+            return self.read(Path::new(name));
         }
         if name.starts_with('@') {
             return Err(Reason::Other(format!("the linker itself reads `{name}`")).into());
@@ -178,7 +185,7 @@ impl<'a, 'i> Walk<'a, 'i> {
         if !self.opened.insert(path.clone()) {
             return Ok(());
         }
-        self.inputs.add(Path::new("/"), &path)?;
+        self.read(&path)?;
         let facts = self.facts(&path)?;
         match &facts.leads {
             Leads::Nowhere => Ok(()),
@@ -197,7 +204,7 @@ impl<'a, 'i> Walk<'a, 'i> {
         for member in members {
             let path = beside.join(member);
             if is_plain_object(member) {
-                self.inputs.add(Path::new("/"), &path)?;
+                self.read(&path)?;
             } else {
                 self.open(path)?;
             }
@@ -293,7 +300,7 @@ impl<'a, 'i> Walk<'a, 'i> {
                 if self.fits(&path)? {
                     return Ok(Some(path));
                 }
-                self.inputs.add(Path::new("/"), &path)?;
+                self.read(&path)?;
             }
         }
         Ok(None)
@@ -322,9 +329,12 @@ impl<'a, 'i> Walk<'a, 'i> {
         }
     }
 
-    /// Adds a file under its absolute name.
-    pub(super) fn add(&mut self, path: &Path) -> Result<(), Halt> {
-        self.inputs.add(Path::new("/"), path)?;
+    /// Adds a file.
+    pub(super) fn read(&mut self, path: &Path) -> Result<(), Halt> {
+        let real = self.inputs.add(self.context.dir, path)?;
+        if self.outputs.iter().any(|output| output.path == real) {
+            return Err(Reason::Other(format!("`{real}` is read and written")).into());
+        }
         Ok(())
     }
 }

@@ -11,17 +11,33 @@
 //! (`#if #cpu(x)`), `__VA_OPT__` in a directive, `__COUNTER__` in a directive, traditional mode, modules, other charsets.
 //!
 //! ```text
-//! let scanner = Scanner::new(Arc::new(AskCompiler::default()));
+//! let scanner = Scanner::new(Box::new(AskCompiler::default()));
 //! let scan: Arc<Scan> = scanner.scan(&request, files)?;       // &ScanRequest, &dyn FileView
 //! let bytes = depfile(&scan, &[Target::Quoted("foo.o".into())], &DepfileOptions::default());
 //! ```
 
+mod clean;
+mod conditions;
 mod depfile;
+mod expand;
+mod expr;
 mod facts;
+mod lex;
+mod lexed;
+mod macros;
+mod mode;
 mod request;
 mod result;
+mod scanner;
+mod search;
+mod symbol;
+mod token;
+mod traits;
+mod unit;
+mod watch;
 
 pub use depfile::{DepfileOptions, Target, default_target, depfile};
 pub use facts::{AskCompiler, CompilerFacts, Facts};
 pub use request::{Compiler, DirClass, DirFlag, Forced, Language, MacroFlag, ScanRequest};
 pub use result::{Dep, Scan, ScanMiss};
+pub use scanner::Scanner;

@@ -20,10 +20,8 @@ pub struct Dep {
 pub struct Scan {
     /// The files, as `gcc -M` lists them. One file may stand here twice under different spellings, as it does with GCC.
     pub deps: Vec<Dep>,
-    /// Absolute paths (not normalized) that were looked at and do not hold a header. If one appears, the scan is out of date.
-    pub absent: Vec<PathBuf>,
-    /// Directories (absolute, not normalized) that the command searches and that exist. GCC drops one that does not exist
-    /// from its chains, so a root for the compiler must have them, even if empty.
+    /// Directories (absolute, not normalized) that must exist where the compiler runs, even if empty: those that it
+    /// searches, because it drops one that does not exist from its chains, and those that a path leaves by `..`.
     pub dirs: Vec<PathBuf>,
     /// Files that `__has_include` found, and that were not read: they must exist for the compiler to see the same.
     pub probed: Vec<PathBuf>,
