@@ -15,5 +15,5 @@ mod testing;
 pub mod toolchain;
 
 pub use inputs::{InputSet, Trails};
-pub use model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
+pub use model::{Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
 pub use toolchain::{Driver, Records, ToolFiles, Tools};
