@@ -26,7 +26,7 @@ use crate::gcc::response;
 use crate::inputs::InputSet;
 use crate::link::facts::Facts;
 use crate::link::{Halt, Linkers};
-use crate::model::{FileView, Found, Invocation, Modelled, Plan, PlannedOutput, Reason, root_path};
+use crate::model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, root_path};
 use crate::toolchain::Tools;
 
 /// What these models share: one for a session.
@@ -44,7 +44,39 @@ impl Binutils {
     }
 }
 
-/// The variables that these tools may be passed; each model takes what its tool reads.
+/// A compiler driver's model, watched for calls that make bitcode: archivers then load LLVM's plugin.
+pub struct Watched<M> {
+    driver: M,
+    shared: Arc<Binutils>,
+}
+
+impl<M> Watched<M> {
+    /// Watches a driver's model for these tools.
+    pub fn new(driver: M, shared: Arc<Binutils>) -> Self {
+        Self { driver, shared }
+    }
+}
+
+impl<M: Model> Model for Watched<M> {
+    fn name(&self) -> &str {
+        self.driver.name()
+    }
+
+    fn handles(&self, tool: &str) -> bool {
+        self.driver.handles(tool)
+    }
+
+    fn model(&self, invocation: &Invocation, files: &dyn FileView) -> Modelled {
+        let bitcode = |arg: &String| ["-flto", "-emit-llvm", "@"].iter().any(|start| arg.starts_with(start));
+        let name = crate::models::tool_name(&invocation.program);
+        if name.starts_with("clang") && invocation.args.iter().any(bitcode) {
+            self.shared.plugins.expect_bitcode();
+        }
+        self.driver.model(invocation, files)
+    }
+}
+
+/// The variables that choose the language of messages, the strongest first.
 const MESSAGES: &[&str] = &["LC_ALL", "LC_MESSAGES", "LANG"];
 
 /// A call that is being modelled.
