@@ -6,20 +6,26 @@ use super::lexed::Traits;
 use super::token::{is_ident, is_space};
 
 /// Pragmas that change what is read, as they would stand in a string or a macro's argument.
-const PRAGMAS: &[&[u8]] = &[
-    b"push_macro",
-    b"pop_macro",
-    b"poison",
-    b"system_header",
-    b"push_options",
-    b"pop_options",
-    b"reset_options",
-    b"GCC target",
-    b"GCC optimize",
-    b"GCC dependency",
-    b"pch_preprocess",
-    b"(once)",
-];
+const PRAGMAS: &[&[u8]] = &[b"push_macro", b"pop_macro", b"(once)"];
+
+/// Those of them that follow `GCC`.
+const GCC_PRAGMAS: &[&[u8]] =
+    &[b"poison", b"system_header", b"target", b"optimize", b"dependency", b"pch_preprocess"];
+
+/// Where such words stand.
+fn pragmas(text: &[u8]) -> impl Iterator<Item = usize> {
+    let plain = PRAGMAS.iter().flat_map(move |word| {
+        memmem::find_iter(text, word).filter(move |at| is_word(text, *at, at + word.len()))
+    });
+    let after_gcc = memmem::find_iter(text, b"GCC").filter(move |at| {
+        let rest = &text[at + 3..];
+        let spaces = rest.iter().take_while(|byte| is_space(**byte)).count();
+        let word = &rest[spaces..];
+        let word = &word[..word.iter().take_while(|byte| is_ident(**byte)).count()];
+        spaces > 0 && GCC_PRAGMAS.contains(&word)
+    });
+    plain.chain(after_gcc)
+}
 
 /// What a word found in the text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +55,7 @@ impl Places {
         }
         places.extend(assembler_includes(text).map(|at| (at, Found::Incbin)));
         places.extend(operators(text));
-        for pragma in PRAGMAS {
-            let hits = memmem::find_iter(text, pragma).filter(|at| stands_hidden(text, *at));
-            places.extend(hits.map(|at| (at, Found::Hidden)));
-        }
+        places.extend(pragmas(text).filter(|at| stands_hidden(text, *at)).map(|at| (at, Found::Hidden)));
         Places(places)
     }
 
@@ -111,7 +114,7 @@ fn operators(text: &[u8]) -> Vec<(usize, Found)> {
         match literal_operand(&text[end..]) {
             Some(literal) => {
                 let once = literal.trim_ascii_start().starts_with(b"once");
-                if once || PRAGMAS.iter().any(|pragma| memmem::find(literal, pragma).is_some()) {
+                if once || pragmas(literal).next().is_some() {
                     places.push((at, Found::Harmful));
                 }
             }
