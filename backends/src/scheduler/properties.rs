@@ -202,7 +202,7 @@ impl Caller {
         let deps: Vec<_> =
             back.iter().filter_map(|b| node.0.checked_sub(1 + u32::from(*b) % 8)).map(NodeId).collect();
         self.deps.push(deps.clone());
-        let kind = if estimate % 2 == 0 { Kind::Compile } else { Kind::Link };
+        let kind = if estimate.is_multiple_of(2) { Kind::Compile } else { Kind::Link };
         let urgency = if awaited { Urgency::Awaited } else { Urgency::Eventual };
         let estimate = Duration::from_millis(u64::from(estimate));
         self.tell(Event::Add(NewNode { node, deps, kind, estimate, urgency }));
@@ -233,7 +233,7 @@ impl Caller {
         match (self.questions.swap_remove(at), well) {
             (Action::Check(node), false) => self.tell(Event::External(node)),
             (Action::Check(node), true) => {
-                let refused = BackendSet(u16::from(refused % 7 & 3));
+                let refused = BackendSet(u16::from((refused % 7) & 3));
                 self.refused.insert(node, refused);
                 self.tell(Event::Missed { node, refused });
             }
