@@ -3,6 +3,8 @@
 //! [`scheduler`] decides and does nothing; [`drive`] does what it decided, and holds the crate's only `select!`. A
 //! [`Backend`] tries one job once. This crate neither prints nor reads the environment.
 
+pub mod store;
+pub mod memo;
 pub mod backend;
 pub mod bench;
 pub mod contract;

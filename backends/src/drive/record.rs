@@ -36,7 +36,8 @@ pub struct Finished {
 }
 
 impl Finished {
-    pub(super) fn new(reduction: Reduction, origin: Origin) -> Self {
+    /// The result that a reduction records.
+    pub fn new(reduction: Reduction, origin: Origin) -> Self {
         Self {
             outputs: reduction.outputs.into_iter().collect(),
             stdout: reduction.stdout,

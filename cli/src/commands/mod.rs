@@ -1,0 +1,79 @@
+//! ggr's commands, one file each: an `Args` struct whose doc comment is its help, and a function of steps.
+
+mod cc;
+mod completions;
+mod config;
+mod context;
+mod doctor;
+mod man;
+mod run;
+mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub(crate) use context::Context;
+
+use crate::args::{self, Global};
+use crate::error::{self, Error};
+use crate::exit::Kind;
+
+/// Every command.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    #[command(hide = true)]
+    Run(run::Args),
+    Cc(cc::Args),
+    Why(why::Args),
+    Doctor(doctor::Args),
+    Config(config::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    /// A program that is none of ggr's commands, and its arguments.
+    #[command(external_subcommand)]
+    Build(Vec<OsString>),
+}
+
+/// Runs one ggr: from the arguments, the program's name first, to the exit code.
+pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
+    match args::parse(arguments) {
+        Ok(cli) => dispatch(&cli.global, cli.command).unwrap_or_else(|e| error::exit(&e)),
+        Err(e) => usage(&e),
+    }
+}
+
+fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
+    // These two are for installers and shells, and need neither a configuration nor a directory.
+    match command {
+        Command::Completions(args) => return completions::run(&args),
+        Command::Man(args) => return man::run(&args),
+        _ => {}
+    }
+    let context = Context::new(global)?;
+    match command {
+        Command::Run(args) => run::run(&context, &args.command),
+        Command::Build(command) => run::run(&context, &command),
+        Command::Cc(args) => cc::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
+        Command::Config(args) => config::run(&context, &args),
+        Command::Completions(_) | Command::Man(_) => unreachable!("answered above"),
+    }
+}
+
+/// clap's own message, in our form; help and version are no errors.
+fn usage(e: &clap::Error) -> ExitCode {
+    if !e.use_stderr() {
+        // A reader that has seen enough (`| head`) is no failure.
+        let _ = e.print();
+        return ExitCode::SUCCESS;
+    }
+    if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{}", e.render());
+    } else {
+        eprint!("ggr: {}", e.render());
+    }
+    Kind::Usage.into()
+}

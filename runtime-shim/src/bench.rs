@@ -1,0 +1,1 @@
+//! Measurements that tests and benchmarks share.
