@@ -43,15 +43,13 @@ use recorder::Recorder;
 /// Messages that may wait for the driver.
 pub const INBOX: usize = 4096;
 
-/// Events that a slow reader may be behind.
-const EVENTS: usize = 16 * 1024;
+/// Events that a slow reader may be behind; about 200 bytes each, which the channel holds from the start.
+const EVENTS: usize = 4096;
 
-/// Messages or ended attempts handled in one turn, before the others get theirs.
-const BATCH: usize = 256;
-
-/// Checks in one turn. A check of a real compile (300 inputs, one look into the cache) takes about 100 µs, and slots may
-/// stand idle until the turn ends.
-const CHECKS: usize = 64;
+/// Messages, ended attempts or checks handled in one turn, before the others get theirs. The same for all, or what comes
+/// in faster than it goes out would pile up. Slots may stand idle until the turn ends, and a check of a real compile (300
+/// inputs, one look into the cache) takes about 100 µs.
+const BATCH: usize = 64;
 
 /// An estimate where nothing at all is known.
 const UNKNOWN: Duration = Duration::from_millis(500);
@@ -311,7 +309,7 @@ impl Driver {
     }
 
     fn check_batch(&mut self) {
-        for _ in 0..CHECKS {
+        for _ in 0..BATCH {
             let Some(node) = self.checks.pop_front() else { return };
             self.check(node);
         }

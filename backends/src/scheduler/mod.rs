@@ -2,7 +2,7 @@
 //!
 //! Nodes are added while the build is still being traced. A node whose dependencies are done is first checked for a
 //! recorded result, then waits for a slot; what lies on the longest remaining path goes first, and before that whatever
-//! somebody waits for. Failures outside the program are handled by the table in [`policy`]; stragglers get a
+//! somebody waits for. Failures outside the program are handled by the table in `policy.rs`; stragglers get a
 //! duplicate where slots stand idle, and the first result wins.
 //!
 //! **Invariant:** a node is settled ([`Action::Done`] or [`Action::Failed`]) exactly once, and started only after all that
