@@ -171,9 +171,9 @@ impl<'a> Shared<'a> {
         self.shelf.release(&staged.lease);
         let Staged { task, scratch, .. } = staged;
         self.answer_unrun(task.seq, outcome, timings, task.slot);
-        // After the answer, before the slot is free: a scratch directory's name is used again only when it is gone.
-        remove_tree(&scratch);
         self.tell(Event::Answered(task.seq));
+        // Last: nobody waits for it, and no other job uses the name, as numbers are used once.
+        remove_tree(&scratch);
     }
 
     fn outcome(&self, staged: &Staged, end: &End) -> Outcome {
