@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ggr_ir::{Harvest, Kind, Limits, Outcome, Timings};
-use ggr_shim::bench::{Client, Kit, sleepers};
+use ggr_shim::bench::{Client, Kit, children_cpu, sleepers};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -49,13 +49,14 @@ fn compile(worker: &mut Command, root: &Path, n: u64) -> Result<(), Box<dyn Erro
     let base = kit.inputs.clone();
     let mut client = Client::start(worker)?;
     let env: BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
-    let (mut plain, mut through, mut timings) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut plain, mut plain_cpu, mut through, mut timings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for unit in 0..n {
         let source = format!("u{unit}.c");
         let command = ["gcc", "-O0", "-c", &source];
-        let started = Instant::now();
+        let (started, used) = (Instant::now(), children_cpu());
         Command::new("/usr/bin/gcc").args(&command[1..]).current_dir(&project).status()?;
         plain.push(started.elapsed());
+        plain_cpu.push(children_cpu() - used);
         kit.inputs = base.clone();
         kit.inputs.retain(|path, _| !path.as_str().ends_with("/u0.c"));
         kit.file(&project.join(&source))?;
@@ -71,6 +72,7 @@ fn compile(worker: &mut Command, root: &Path, n: u64) -> Result<(), Box<dyn Erro
     let part = |of: fn(&Timings) -> Duration| median(timings.iter().map(of).collect());
     println!("{} inputs; medians of {n}", kit.inputs.len());
     println!("plain {:?}, through the worker {:?}", median(plain), median(through));
+    println!("processor time of gcc: plain {:?}, in the sandbox {:?}", median(plain_cpu), part(|t| t.cpu));
     println!(
         "queued {:?}, staged and sandbox {:?}, ran {:?}, harvested {:?}",
         part(|t| t.queued),

@@ -22,6 +22,11 @@ pub struct Slept {
     pub overhead: Duration,
 }
 
+/// User and system time of all children that this process has waited for.
+pub fn children_cpu() -> Duration {
+    crate::sandbox::children_cpu()
+}
+
 /// Runs `n` times `sleep seconds` at once, each in its own sandbox of one worker. `worker` is its command line with `n` slots
 /// over the store below `root`.
 ///

@@ -24,7 +24,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::message::{Report, Start};
 use super::sys::{self, Cloned};
-use super::zygote::send;
+use super::zygote::{Marks, send};
 
 /// What failed while the sandbox was built.
 type Step = (&'static str, io::Error);
@@ -34,8 +34,8 @@ fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Step {
 }
 
 /// Everything of PID 1's life. The caller has just been cloned into a new pid namespace.
-pub(super) fn run(start: &Start, reports: BorrowedFd<'_>, user_namespace: bool) -> ! {
-    match build_and_wait(start, reports, user_namespace) {
+pub(super) fn run(start: &Start, reports: BorrowedFd<'_>, marks: Marks) -> ! {
+    match build_and_wait(start, reports, marks) {
         Ok((status, ran)) => {
             let (cpu, max_rss) = sys::children_usage();
             send(reports, &Report::Ended { seq: start.seq, status, ran, cpu, max_rss });
@@ -45,13 +45,13 @@ pub(super) fn run(start: &Start, reports: BorrowedFd<'_>, user_namespace: bool) 
     sys::exit_now(0)
 }
 
-fn build_and_wait(start: &Start, reports: BorrowedFd<'_>, user_namespace: bool) -> Result<(i32, Duration), Step> {
+fn build_and_wait(start: &Start, reports: BorrowedFd<'_>, marks: Marks) -> Result<(i32, Duration), Step> {
     // The program has our uid; what is not dumpable it cannot look into, nor into our descriptors.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("prctl"))?;
     let exec = Exec::of(start).map_err(|_| ("the command", io::Error::other("it holds a NUL byte")))?;
     sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC).map_err(step("new namespaces"))?;
     let streams = Streams::open(&start.scratch).map_err(step("opening the output files"))?;
-    mount_all(start, user_namespace)?;
+    mount_all(start, marks)?;
     rustix::process::chroot("/m").map_err(step("chroot"))?;
     rustix::process::chdir("/").map_err(step("chdir"))?;
     rustix::process::chdir(&*start.dir).map_err(step("entering the working directory"))?;
@@ -68,11 +68,14 @@ fn build_and_wait(start: &Start, reports: BorrowedFd<'_>, user_namespace: bool) 
     }
 }
 
-fn mount_all(start: &Start, user_namespace: bool) -> Result<(), Step> {
+fn mount_all(start: &Start, marks: Marks) -> Result<(), Step> {
     let scratch = &start.scratch;
     // `volatile`: see the module above. The others are off so that what lies in the upper layer is plain: whole files, no
-    // redirects. In a user namespace overlay's own marks must be `user.` attributes.
-    let marks = if user_namespace { ",userxattr" } else { ",redirect_dir=off,metacopy=off,index=off" };
+    // redirects. In a user namespace they cannot be on.
+    let marks = match marks {
+        Marks::Trusted => ",redirect_dir=off,metacopy=off,index=off",
+        Marks::User => ",userxattr",
+    };
     let options =
         format!("lowerdir=/s/{},upperdir=/s/{scratch}/u,workdir=/s/{scratch}/w,volatile,xino=off{marks}", start.lower);
     let options = CString::new(options).expect("names of roots and jobs are made from numbers");

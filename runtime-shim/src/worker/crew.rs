@@ -1,7 +1,7 @@
 //! The threads that stage and harvest.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
@@ -126,7 +126,7 @@ impl<'a> Shared<'a> {
             Ok((plan, lease, scratch)) => {
                 let ordered = Instant::now();
                 timings.staged = ordered - started;
-                let order = Order::Start(Box::new(start(&task, lease.number)));
+                let order = Order::Start(Box::new(start(&task, lease.number, &scratch)));
                 let stop = task.stop.clone();
                 // The desk knows of it before any report can come.
                 self.tell(Event::Staged(Box::new(Staged { task, plan, lease, scratch, timings, ordered })));
@@ -149,7 +149,7 @@ impl<'a> Shared<'a> {
             StageError::Missing(blobs) => InfraFailure::InputsMissing(blobs),
             other => InfraFailure::Sandbox(chain(&other)),
         })?;
-        match self.dir.new_scratch(&task.seq.to_string()) {
+        match self.dir.new_scratch(self.dir.choose(task.job.kind), &task.seq.to_string()) {
             Ok(scratch) => Ok((plan, lease, scratch)),
             Err(error) => {
                 self.shelf.release(&lease);
@@ -231,12 +231,15 @@ impl<'a> Shared<'a> {
     }
 }
 
-fn start(task: &Task, root: u64) -> Start {
+fn start(task: &Task, root: u64, scratch: &Path) -> Start {
     let (command, limits) = (&task.job.thunk.command, &task.job.limits);
+    // The area and the job's number: all that is below the worker's directory.
+    let names: Vec<_> = scratch.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
+    let scratch = format!("{}/{}", names[1], names[0]);
     Start {
         seq: task.seq,
         lower: format!("roots/{root}"),
-        scratch: format!("jobs/{}", task.seq),
+        scratch,
         program: command.program.as_str().to_owned(),
         args: command.args.clone(),
         env: command.env.clone(),
@@ -256,7 +259,7 @@ fn too_big(limit: u64) -> InfraFailure {
 }
 
 /// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |cause| cause.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -45,6 +45,13 @@ impl Place {
         Self { dir, kit, client, last: 1000 }
     }
 
+    /// The worker's scratch directory in memory, which only it sees.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let mut workers = std::fs::read_dir(self.dir.path().join("sandboxes")).unwrap().flatten();
+        let worker = workers.find(|entry| entry.path().is_dir()).unwrap().path().join("memory");
+        PathBuf::from(format!("/proc/{}/root{}", self.client.pid(), worker.display()))
+    }
+
     pub(crate) fn store(&self) -> FsStore {
         FsStore::new(self.dir.path())
     }
