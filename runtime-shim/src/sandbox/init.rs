@@ -150,7 +150,8 @@ fn become_program(start: &Start, exec: &Exec, streams: &Streams, reports: Borrow
 
 fn prepare(start: &Start, streams: &Streams) -> Result<(), Step> {
     use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-    rustix::process::setsid().map_err(step("setsid"))?;
+    // The session is the zygote's: one for all, without a terminal. A process group of its own is what `kill 0` reaches.
+    rustix::process::setpgid(None, None).map_err(step("setpgid"))?;
     dup2_stdin(&streams.input).map_err(step("standard input"))?;
     dup2_stdout(&streams.output).map_err(step("standard output"))?;
     dup2_stderr(&streams.error).map_err(step("standard error"))?;

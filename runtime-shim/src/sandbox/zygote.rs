@@ -124,6 +124,9 @@ fn set_up(
     rustix::stdio::dup2_stdin(&null).map_err(step("standard input"))?;
     rustix::stdio::dup2_stdout(&null).map_err(step("standard output"))?;
     drop(null);
+    // One session for all sandboxes: no terminal in any, and one share of the processor beside the user's session where the
+    // kernel schedules by session (autogroup).
+    rustix::process::setsid().map_err(step("setsid"))?;
     rustix::system::sethostname(b"ggr").map_err(step("sethostname"))?;
     rustix::process::umask(rustix::fs::Mode::empty());
     view::enter(dir).map_err(|(what, errno)| (what, errno.into()))?;
