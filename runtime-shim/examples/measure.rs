@@ -49,7 +49,8 @@ fn compile(worker: &mut Command, root: &Path, n: u64) -> Result<(), Box<dyn Erro
     let base = kit.inputs.clone();
     let mut client = Client::start(worker)?;
     let env: BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
-    let (mut plain, mut plain_cpu, mut through, mut timings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut plain, mut plain_cpu, mut through, mut timings) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for unit in 0..n {
         let source = format!("u{unit}.c");
         let command = ["gcc", "-O0", "-c", &source];

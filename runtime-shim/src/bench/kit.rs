@@ -68,7 +68,8 @@ impl Kit {
     pub fn program(&mut self, path: &Path) -> io::Result<()> {
         self.file(path)?;
         let listing = Process::new("ldd").arg(path).output()?.stdout;
-        for word in String::from_utf8_lossy(&listing).split_whitespace().filter(|word| word.starts_with('/')) {
+        for word in String::from_utf8_lossy(&listing).split_whitespace().filter(|word| word.starts_with('/'))
+        {
             self.file(Path::new(word.trim_end_matches(':')))?;
         }
         Ok(())
@@ -80,11 +81,13 @@ impl Kit {
         for tool in ["cc1", "as"] {
             let found = Process::new("gcc").arg(format!("-print-prog-name={tool}")).output()?.stdout;
             let found = String::from_utf8_lossy(&found).trim().to_owned();
-            let path = if found.starts_with('/') { PathBuf::from(found) } else { Path::new("/usr/bin").join(found) };
+            let path =
+                if found.starts_with('/') { PathBuf::from(found) } else { Path::new("/usr/bin").join(found) };
             self.program(&path)?;
         }
         let listing = Process::new("gcc").args(flags).arg("-M").arg(source).output()?.stdout;
-        for word in String::from_utf8_lossy(&listing).split_whitespace().filter(|word| word.starts_with('/')) {
+        for word in String::from_utf8_lossy(&listing).split_whitespace().filter(|word| word.starts_with('/'))
+        {
             self.file(Path::new(word))?;
         }
         Ok(())

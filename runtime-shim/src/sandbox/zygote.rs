@@ -50,7 +50,11 @@ impl Zygote {
         let (reports, zygote_reports) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| ZygoteError::Clone(errno.into()))?;
-        let spaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+        let spaces = libc::CLONE_NEWPID
+            | libc::CLONE_NEWNS
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWIPC;
         match sys::clone_process(spaces).map_err(ZygoteError::Clone)? {
             Cloned::Child => live(dir, marks, zygote_orders, zygote_reports),
             Cloned::Parent(_) => drop((zygote_orders, zygote_reports)),
@@ -100,27 +104,22 @@ pub(super) fn send(to: BorrowedFd<'_>, report: &Report) {
 
 /// The zygote's life; never returns into the worker's code, not by a panic either.
 fn live(dir: &Path, marks: Marks, orders: UnixStream, reports: OwnedFd) -> ! {
-    let lived = std::panic::catch_unwind(|| {
-        match set_up(dir, &orders, &reports) {
-            Ok(signals) => {
-                send(reports.as_fd(), &Report::Ready);
-                serve(&orders, &reports, &signals, marks)
-            }
-            Err((what, error)) => send(reports.as_fd(), &Report::Broken(format!("{what}: {error}"))),
+    let lived = std::panic::catch_unwind(|| match set_up(dir, &orders, &reports) {
+        Ok(signals) => {
+            send(reports.as_fd(), &Report::Ready);
+            serve(&orders, &reports, &signals, marks)
         }
+        Err((what, error)) => send(reports.as_fd(), &Report::Broken(format!("{what}: {error}"))),
     });
     sys::exit_now(i32::from(lived.is_err()))
 }
 
-fn set_up(
-    dir: &Path,
-    orders: &UnixStream,
-    reports: &OwnedFd,
-) -> Result<OwnedFd, (&'static str, io::Error)> {
+fn set_up(dir: &Path, orders: &UnixStream, reports: &OwnedFd) -> Result<OwnedFd, (&'static str, io::Error)> {
     sys::close_all_but(&mut [orders.as_raw_fd(), reports.as_raw_fd()]);
     let step = |what| move |errno: rustix::io::Errno| (what, io::Error::from(errno));
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("prctl"))?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|e| ("/dev/null", e))?;
+    let null =
+        std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|e| ("/dev/null", e))?;
     rustix::stdio::dup2_stdin(&null).map_err(step("standard input"))?;
     rustix::stdio::dup2_stdout(&null).map_err(step("standard output"))?;
     drop(null);

@@ -41,8 +41,10 @@ pub(crate) struct Shared<'a> {
 pub(crate) enum Work {
     /// Prepare the root, and order the sandbox.
     Stage(Task),
-    /// The sandbox is gone since then: take what it left, and answer.
+    /// The program ended then: take what it left, and answer.
     Harvest(Box<Staged>, End, Instant),
+    /// Remove a scratch directory.
+    Remove(PathBuf),
 }
 
 /// The crew's queue; dropping it ends the crew when the queue is empty.
@@ -60,7 +62,8 @@ impl Crew {
                 while let Some(work) = next(&queue) {
                     match work {
                         Work::Stage(task) => shared.stage(task),
-                        Work::Harvest(staged, end, gone) => shared.harvest(*staged, end, gone),
+                        Work::Harvest(staged, end, ended) => shared.harvest(staged, &end, ended),
+                        Work::Remove(scratch) => remove_tree(&scratch),
                     }
                 }
             });
@@ -102,8 +105,8 @@ impl<'a> Shared<'a> {
         self.zygote.order(order, wanted).unwrap_or(true)
     }
 
-    /// Answers a job that has not been staged.
-    pub(crate) fn answer_unrun(&self, seq: u64, outcome: Outcome, timings: Timings, worker: u32) {
+    /// Answers a job.
+    pub(crate) fn answer_with(&self, seq: u64, outcome: Outcome, timings: Timings, worker: u32) {
         self.answer(seq, Attempt { outcome, timings, cost_microdollars: 0, worker });
     }
 
@@ -136,8 +139,8 @@ impl<'a> Shared<'a> {
             }
             Err(failure) => {
                 timings.staged = started.elapsed();
-                self.answer_unrun(seq, Outcome::Infra(failure), timings, task.slot);
-                self.tell(Event::Answered(seq));
+                self.answer_with(seq, Outcome::Infra(failure), timings, task.slot);
+                self.tell(Event::Unstaged(seq));
             }
         }
     }
@@ -158,22 +161,23 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn harvest(&self, staged: Staged, end: End, gone: Instant) {
+    fn harvest(&self, staged: Box<Staged>, end: &End, ended: Instant) {
         let started = Instant::now();
         let mut timings = staged.timings;
-        if let End::Ended { ran, cpu, max_rss, .. } = end {
+        if let End::Ended { ran, cpu, max_rss, .. } = *end {
             (timings.ran, timings.cpu, timings.max_rss) = (ran, cpu, max_rss);
-            // What the sandbox cost around the program.
-            timings.staged += (gone - staged.ordered).saturating_sub(ran);
+            // What the sandbox took before the program and after it.
+            timings.staged += (ended - staged.ordered).saturating_sub(ran);
         }
-        let outcome = self.outcome(&staged, &end);
+        let outcome = self.outcome(&staged, end);
         timings.harvested = started.elapsed();
+        self.answer_with(staged.task.seq, outcome, timings, staged.task.slot);
+        self.tell(Event::Answered(staged));
+    }
+
+    /// Hands back the root of a job whose sandbox is gone.
+    pub(crate) fn release(&self, staged: &Staged) {
         self.shelf.release(&staged.lease);
-        let Staged { task, scratch, .. } = staged;
-        self.answer_unrun(task.seq, outcome, timings, task.slot);
-        self.tell(Event::Answered(task.seq));
-        // Last: nobody waits for it, and no other job uses the name, as numbers are used once.
-        remove_tree(&scratch);
     }
 
     fn outcome(&self, staged: &Staged, end: &End) -> Outcome {
@@ -249,9 +253,21 @@ fn start(task: &Task, root: u64, scratch: &Path) -> Start {
     }
 }
 
-fn failed(staged: &Staged, code: Option<i32>, signal: Option<i32>, unrepresentable: Option<String>) -> Outcome {
-    let stream = |name: &str| harvest::read_stream(&staged.scratch.join(name), STREAM_MAX).unwrap_or_default();
-    Outcome::ToolFailed(ToolFailure { code, signal, stdout: stream("out"), stderr: stream("err"), unrepresentable })
+fn failed(
+    staged: &Staged,
+    code: Option<i32>,
+    signal: Option<i32>,
+    unrepresentable: Option<String>,
+) -> Outcome {
+    let stream =
+        |name: &str| harvest::read_stream(&staged.scratch.join(name), STREAM_MAX).unwrap_or_default();
+    Outcome::ToolFailed(ToolFailure {
+        code,
+        signal,
+        stdout: stream("out"),
+        stderr: stream("err"),
+        unrepresentable,
+    })
 }
 
 fn too_big(limit: u64) -> InfraFailure {

@@ -162,7 +162,8 @@ fn refuse_all(stream: &UnixStream, why: &str) -> Result<(), WorkerError> {
         if let Request::Run { seq, .. } = request {
             let failure = InfraFailure::Sandbox(format!("plain mode runs nothing out of sight ({why})"));
             let timings = Timings { queued: Duration::ZERO, ..Timings::default() };
-            let attempt = Attempt { outcome: Outcome::Infra(failure), timings, cost_microdollars: 0, worker: 0 };
+            let attempt =
+                Attempt { outcome: Outcome::Infra(failure), timings, cost_microdollars: 0, worker: 0 };
             wire::write(stream, &Response { seq, attempt }).map_err(WorkerError::Stream)?;
         }
     }

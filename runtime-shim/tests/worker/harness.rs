@@ -5,14 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ggr_backends::store::FsStore;
-use ggr_ir::{Attempt, BlobId, Harvest, Kind, Limits, ObjectStore, Outcome, OutputName, Reduction, ToolFailure};
+use ggr_ir::{
+    Attempt, BlobId, Harvest, Kind, Limits, ObjectStore, Outcome, OutputName, Reduction, ToolFailure,
+};
 use ggr_shim::bench::{Client, Kit};
 use tempfile::TempDir;
 
 /// The shell and these programs are in every root.
 pub(crate) const PROGRAMS: [&str; 12] = [
-    "/usr/bin/dash", "/usr/bin/cat", "/usr/bin/sleep", "/usr/bin/ls", "/usr/bin/rm", "/usr/bin/mkdir", "/usr/bin/ln",
-    "/usr/bin/cp", "/usr/bin/id", "/usr/bin/chmod", "/usr/bin/mkfifo", "/usr/bin/head",
+    "/usr/bin/dash",
+    "/usr/bin/cat",
+    "/usr/bin/sleep",
+    "/usr/bin/ls",
+    "/usr/bin/rm",
+    "/usr/bin/mkdir",
+    "/usr/bin/ln",
+    "/usr/bin/cp",
+    "/usr/bin/id",
+    "/usr/bin/chmod",
+    "/usr/bin/mkfifo",
+    "/usr/bin/head",
 ];
 
 /// The worker that `cargo test` built beside this test.
@@ -56,7 +68,14 @@ impl Place {
         FsStore::new(self.dir.path())
     }
 
-    pub(crate) fn start(&mut self, seq: u64, script: &str, outputs: &[&str], harvest: Harvest, limits: Limits) {
+    pub(crate) fn start(
+        &mut self,
+        seq: u64,
+        script: &str,
+        outputs: &[&str],
+        harvest: Harvest,
+        limits: Limits,
+    ) {
         let env: BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
         let thunk = self.kit.thunk("/usr/bin/dash", &["sh", "-c", script], env, "/work", outputs, harvest);
         self.client.run(seq, thunk, Kind::Other, limits).unwrap();
@@ -72,7 +91,13 @@ impl Place {
         self.run(script, outputs, Harvest::Declared, Limits::default())
     }
 
-    pub(crate) fn run(&mut self, script: &str, outputs: &[&str], harvest: Harvest, limits: Limits) -> Attempt {
+    pub(crate) fn run(
+        &mut self,
+        script: &str,
+        outputs: &[&str],
+        harvest: Harvest,
+        limits: Limits,
+    ) -> Attempt {
         self.last += 1;
         self.start(self.last, script, outputs, harvest, limits);
         let (seq, attempt) = self.client.answer().unwrap();

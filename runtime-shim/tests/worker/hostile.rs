@@ -62,7 +62,8 @@ fn an_input_below_a_symlink_is_refused() {
 #[test]
 fn a_program_sees_its_own_processes_files_and_devices_only() {
     let mut place = Place::new();
-    let attempt = place.sh("cd /proc; echo [0-9]*; cd /; echo *; cd /dev; echo *; cat /proc/self/mountinfo | head -1");
+    let attempt =
+        place.sh("cd /proc; echo [0-9]*; cd /; echo *; cd /dev; echo *; cat /proc/self/mountinfo | head -1");
     let out = place.stdout(&attempt);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "1 2");
@@ -92,7 +93,8 @@ fn there_is_no_network() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     place.kit.program(std::path::Path::new("/usr/bin/bash")).unwrap();
-    let script = format!("bash -c 'echo > /dev/tcp/127.0.0.1/{port}' 2>&1; cat /proc/net/dev; cat /proc/net/route");
+    let script =
+        format!("bash -c 'echo > /dev/tcp/127.0.0.1/{port}' 2>&1; cat /proc/net/dev; cat /proc/net/route");
     let attempt = place.sh(&script);
     let out = place.stdout(&attempt);
     assert!(out.contains("unreachable"), "{out}");

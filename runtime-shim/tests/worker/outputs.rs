@@ -82,7 +82,12 @@ fn what_a_reduction_cannot_hold_is_said() {
         let attempt = place.sh(script);
         assert!(unrepresentable(&attempt).contains(named), "{script}: {:?}", attempt.outcome);
     }
-    for script in ["rm -r sub; mkdir sub; echo in > sub/in; ls empty", "echo > empty/x", "ln in hard", "rm in; echo 2 > in"] {
+    for script in [
+        "rm -r sub; mkdir sub; echo in > sub/in; ls empty",
+        "echo > empty/x",
+        "ln in hard",
+        "rm in; echo 2 > in",
+    ] {
         reduced(&place.sh(script));
     }
 }
@@ -91,7 +96,9 @@ fn what_a_reduction_cannot_hold_is_said() {
 fn temporary_files_are_ignored_unless_the_project_lives_there() {
     let mut place = Place::new();
     place.kit.bytes("/tmp/project/in", b"in", Mode::Regular).unwrap();
-    let attempt = place.sh("echo > /tmp/ccXYZ.s; mkdir /tmp/empty; echo 1 > /tmp/project/out; echo > /var/tmp/x; ls /dev/null");
+    let attempt = place.sh(
+        "echo > /tmp/ccXYZ.s; mkdir /tmp/empty; echo 1 > /tmp/project/out; echo > /var/tmp/x; ls /dev/null",
+    );
     assert_eq!(place.outputs(&attempt), [("/tmp/project/out".into(), "1\n".into())]);
 }
 
@@ -121,7 +128,9 @@ fn a_program_whose_interpreter_is_missing_is_not_called_a_failure_of_the_tool() 
     let mut place = Place::new();
     place.kit.inputs.retain(|path, _| !path.as_str().contains("ld-linux"));
     let attempt = place.sh("true");
-    let Outcome::Infra(InfraFailure::Sandbox(why)) = &attempt.outcome else { panic!("{:?}", attempt.outcome) };
+    let Outcome::Infra(InfraFailure::Sandbox(why)) = &attempt.outcome else {
+        panic!("{:?}", attempt.outcome)
+    };
     assert!(why.contains("interpreter"), "{why}");
 }
 
@@ -151,22 +160,32 @@ fn gcc_compiles_to_the_same_bytes_and_finds_no_undeclared_header() {
     let project = place.dir.path().join("p");
     std::fs::create_dir(&project).unwrap();
     let (source, header) = (project.join("a.c"), project.join("a.h"));
-    std::fs::write(&source, "#include <stdio.h>\n#include \"a.h\"\nint f(void) { return printf(\"%d\", A); }\n").unwrap();
+    std::fs::write(
+        &source,
+        "#include <stdio.h>\n#include \"a.h\"\nint f(void) { return printf(\"%d\", A); }\n",
+    )
+    .unwrap();
     std::fs::write(&header, "#define A 1\n").unwrap();
     place.kit.gcc(&source, &["-O2"]).unwrap();
     let dir = project.to_str().unwrap();
-    let plain = std::process::Command::new("gcc").args(["-g", "-O2", "-c", "a.c"]).current_dir(&project).output().unwrap();
+    let plain = std::process::Command::new("gcc")
+        .args(["-g", "-O2", "-c", "a.c"])
+        .current_dir(&project)
+        .output()
+        .unwrap();
     assert!(plain.status.success());
     let env: std::collections::BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
     let compile = |place: &mut Place| {
         let args = ["gcc", "-g", "-O2", "-c", "a.c"];
-        let thunk = place.kit.thunk("/usr/bin/gcc", &args, env.clone(), dir, &[], ggr_ir::Harvest::Everything);
+        let thunk =
+            place.kit.thunk("/usr/bin/gcc", &args, env.clone(), dir, &[], ggr_ir::Harvest::Everything);
         place.last += 1;
         place.client.run(place.last, thunk, ggr_ir::Kind::Compile, ggr_ir::Limits::default()).unwrap();
         place.client.answer().unwrap().1
     };
     let attempt = compile(&mut place);
-    let outputs: Vec<_> = reduced(&attempt).outputs.values().map(|entry| (entry.path.to_string(), entry.blob)).collect();
+    let outputs: Vec<_> =
+        reduced(&attempt).outputs.values().map(|entry| (entry.path.to_string(), entry.blob)).collect();
     let expected = BlobId::of(&std::fs::read(project.join("a.o")).unwrap());
     assert_eq!(outputs, [(format!("{dir}/a.o"), expected)]);
     assert!(attempt.timings.max_rss > 1 << 20 && !attempt.timings.cpu.is_zero(), "{:?}", attempt.timings);
