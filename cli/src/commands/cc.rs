@@ -81,9 +81,8 @@ fn find(context: &Context, name: &OsStr) -> Result<PathBuf, Error> {
         true => vec![context.dir.join(name)],
         false => std::env::split_paths(path).map(|dir| dir.join(name)).collect(),
     };
-    let executable = |path: &PathBuf| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
-    };
+    let executable =
+        |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
     let found = candidates.into_iter().find(executable).ok_or_else(not_found)?;
     found.canonicalize().map_err(Error::io("look at", &found))
 }

@@ -77,7 +77,9 @@ impl Context {
     /// Whether a build gets a status line, if it has a terminal that can show one.
     pub(crate) fn shows_progress(&self) -> bool {
         let config = &self.config;
-        !config.quiet.value && config.progress.value != When::Never && self.env.value("TERM").is_none_or(|t| t != "dumb")
+        !config.quiet.value
+            && config.progress.value != When::Never
+            && self.env.value("TERM").is_none_or(|t| t != "dumb")
     }
 
     /// Prints a command's answer to standard output. A reader that has seen enough (`| head`) is no failure.

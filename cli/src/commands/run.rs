@@ -27,7 +27,8 @@ pub(crate) fn run(context: &Context, command: &[OsString]) -> Result<ExitCode, E
     }
     let bar = Bar::default();
     let terminal = if context.shows_progress() { Terminal::open(bar.clone()) } else { None };
-    let code = runtime()?.block_on(build(context, command, terminal.as_ref().map(|terminal| (terminal, bar))));
+    let code =
+        runtime()?.block_on(build(context, command, terminal.as_ref().map(|terminal| (terminal, bar))));
     if let Some(terminal) = terminal {
         terminal.end();
     }

@@ -51,12 +51,8 @@ pub(crate) fn put_in_place(
         placeholders.iter().for_each(|placeholder| session.placeholders().remove(placeholder));
         return Err(error);
     }
-    let deferred = Deferred {
-        invocation: call.invocation.clone(),
-        plan: plan.clone(),
-        ids: ids.to_vec(),
-        placeholders,
-    };
+    let deferred =
+        Deferred { invocation: call.invocation.clone(), plan: plan.clone(), ids: ids.to_vec(), placeholders };
     session.spawn(follow(Arc::clone(session), deferred));
     Ok(())
 }

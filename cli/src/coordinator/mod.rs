@@ -79,7 +79,9 @@ impl RunError {
     /// The kind, which decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            RunError::Start(StartError::Command { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            RunError::Start(StartError::Command { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 Kind::NotFound
             }
             RunError::Start(StartError::Command { .. }) => Kind::CannotRun,

@@ -496,7 +496,12 @@ impl Session {
     /// A call is about to run here.
     pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended) {
         let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let here = Here { tool, why: ended.why(), doubted: matches!(ended, Ended::ToolFailed(_)), since: Instant::now() };
+        let here = Here {
+            tool,
+            why: ended.why(),
+            doubted: matches!(ended, Ended::ToolFailed(_)),
+            since: Instant::now(),
+        };
         self.here.lock().expect("no holder panics").insert(pid, here);
     }
 
