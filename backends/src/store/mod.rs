@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod faults;
 mod fs;
 pub mod gc;

@@ -1,0 +1,196 @@
+//! The scanner: what all units of a process share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use rustc_hash::FxBuildHasher;
+
+use super::facts::{CompilerFacts, Facts};
+use super::lexed::Lexed;
+use super::macros::{Builtin, MacroTable};
+use super::mode::Mode;
+use super::request::{Compiler, MacroFlag, ScanRequest};
+use super::result::{Scan, ScanMiss};
+use super::symbol::{Sym, Symbols};
+use super::unit::Unit;
+use super::watch::Absent;
+use crate::model::FileView;
+
+type FastMap<K, V> = HashMap<K, V, FxBuildHasher>;
+
+/// Scans translation units. Cheap to share: all methods take `&self`, from any number of threads.
+pub struct Scanner {
+    compilers: Box<dyn CompilerFacts>,
+    symbols: Symbols,
+    setups: Mutex<FastMap<Compiler, Arc<Setup>>>,
+    lexed: RwLock<FastMap<(Sym, Mode), (u64, Arc<Lexed>)>>,
+    probes: RwLock<FastMap<ProbeKey, Probed>>,
+    tables: Mutex<Vec<MacroTable>>,
+}
+
+/// Working directory (if it matters), directory of the chain, name, and whether the directory is a system one.
+pub(crate) type ProbeKey = (Sym, Sym, Sym, bool);
+
+/// What a search in one directory came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Probed {
+    Absent(Absent),
+    File { path: Sym, absolute: Sym },
+}
+
+/// What a compiler with its flags comes to.
+pub(crate) struct Setup {
+    pub(crate) facts: Facts,
+    pub(crate) mode: Mode,
+    pub(crate) predefined: Arc<Lexed>,
+    pub(crate) special: Vec<(Sym, Builtin)>,
+    /// Whether `stdc-predef.h` comes first.
+    pub(crate) preinclude: bool,
+    /// Predefined macros that `#pragma GCC target` may change.
+    pub(crate) target_macros: Vec<Sym>,
+    /// Predefined macros that `#pragma GCC optimize` may change.
+    pub(crate) optimize_macros: Vec<Sym>,
+    features: Mutex<FastMap<Vec<u8>, i64>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Scanner {
+    /// A scanner that knows nothing yet.
+    pub fn new(compilers: Box<dyn CompilerFacts>) -> Scanner {
+        Scanner {
+            compilers,
+            symbols: Symbols::new(),
+            setups: Mutex::default(),
+            lexed: RwLock::default(),
+            probes: RwLock::default(),
+            tables: Mutex::default(),
+        }
+    }
+
+    /// The files that preprocessing the unit reads, exactly as `gcc -M` lists them.
+    ///
+    /// Costs some tens of microseconds for each hundred headers once they have been lexed; a first run lexes them, and asks the
+    /// compiler twice or three times for each new set of flags.
+    pub fn scan(&self, request: &ScanRequest, files: &dyn FileView) -> Result<Arc<Scan>, ScanMiss> {
+        let setup = self.setup(request)?;
+        let table = lock(&self.tables).pop().unwrap_or_default();
+        let mut unit = Unit::new(self, request, files, setup, table);
+        let result = unit.run();
+        let (table, _watch) = unit.into_parts();
+        lock(&self.tables).push(table);
+        result.map(Arc::new)
+    }
+
+    pub(crate) fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    pub(crate) fn probed(&self, key: ProbeKey) -> Option<Probed> {
+        self.probes.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    pub(crate) fn remember(&self, key: ProbeKey, probed: Probed) {
+        self.probes.write().unwrap_or_else(PoisonError::into_inner).insert(key, probed);
+    }
+
+    pub(crate) fn lexed(&self, absolute: Sym, mode: Mode, stamp: u64) -> Option<Arc<Lexed>> {
+        let lexed = self.lexed.read().unwrap_or_else(PoisonError::into_inner);
+        let (known, found) = lexed.get(&(absolute, mode))?;
+        (*known == stamp).then(|| Arc::clone(found))
+    }
+
+    pub(crate) fn keep_lexed(&self, absolute: Sym, mode: Mode, stamp: u64, lexed: Arc<Lexed>) {
+        let mut all = self.lexed.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert((absolute, mode), (stamp, lexed));
+    }
+
+    fn setup(&self, request: &ScanRequest) -> Result<Arc<Setup>, ScanMiss> {
+        let mut setups = lock(&self.setups);
+        if let Some(found) = setups.get(&request.compiler) {
+            return Ok(Arc::clone(found));
+        }
+        let compiler = &request.compiler;
+        let facts = self.compilers.facts(compiler, &request.dir);
+        let facts = facts.map_err(|error| ScanMiss::unsure(format!("the compiler cannot be asked: {error}")))?;
+        let setup = Arc::new(self.set_up(compiler, facts)?);
+        setups.insert(compiler.clone(), Arc::clone(&setup));
+        Ok(setup)
+    }
+
+    fn set_up(&self, compiler: &Compiler, facts: Facts) -> Result<Setup, ScanMiss> {
+        let mode = Mode::of(compiler, &facts)?;
+        let plain = Mode(mode.0 & !(Mode::TRIGRAPHS.0 | Mode::C90.0));
+        let predefined = super::lex::lex(&facts.macros, plain, &self.symbols);
+        if predefined.unsure.is_some() {
+            return Err(ScanMiss::unsure("the compiler's predefined macros"));
+        }
+        let special = facts.special.iter().map(|name| (self.symbols.intern(name.as_bytes()), Builtin::of(name)));
+        let special = special.collect();
+        let hosted = memchr::memmem::find(&facts.macros, b"#define __STDC_HOSTED__ 1").is_some();
+        let standard = !compiler.flags.iter().any(|flag| flag == "-nostdinc");
+        let names = |list: &str| list.split_whitespace().map(|name| self.symbols.intern(name.as_bytes())).collect();
+        Ok(Setup {
+            mode,
+            predefined: Arc::new(predefined),
+            special,
+            preinclude: hosted && standard,
+            target_macros: names(TARGET_MACROS),
+            optimize_macros: names(OPTIMIZE_MACROS),
+            facts,
+            features: Mutex::default(),
+        })
+    }
+
+    /// The value of a test such as `__has_attribute(noreturn)`.
+    pub(crate) fn feature(&self, request: &ScanRequest, setup: &Setup, test: &[u8]) -> Result<i64, ScanMiss> {
+        let mut features = lock(&setup.features);
+        if let Some(value) = features.get(test) {
+            return Ok(*value);
+        }
+        let text = std::str::from_utf8(test).map_err(|_| ScanMiss::unsure("a strange feature test"))?;
+        let mut tests = vec![text.to_owned()];
+        if features.is_empty() {
+            tests.extend(request.compiler.language.usual_features());
+        }
+        let values = self.compilers.features(&request.compiler, &request.dir, &tests);
+        let values = values.map_err(|error| ScanMiss::unsure(format!("the compiler cannot be asked: {error}")))?;
+        features.extend(tests.into_iter().map(String::into_bytes).zip(values.iter().copied()));
+        values.first().copied().ok_or_else(|| ScanMiss::unsure("the compiler gave no answer"))
+    }
+}
+
+/// `-D` and `-U` as directives (`cpp_define`).
+pub(crate) fn command_line_macros(flags: &[MacroFlag]) -> Result<Vec<u8>, ScanMiss> {
+    let mut text = Vec::new();
+    for flag in flags {
+        let (MacroFlag::Define(given) | MacroFlag::Undefine(given)) = flag;
+        if given.contains('\n') || given.trim_end().ends_with('\\') {
+            return Err(ScanMiss::unsure("a macro of the command line"));
+        }
+        match flag {
+            MacroFlag::Define(given) => {
+                text.extend_from_slice(b"#define ");
+                match given.split_once('=') {
+                    Some((name, value)) => text.extend_from_slice(format!("{name} {value}").as_bytes()),
+                    None => text.extend_from_slice(format!("{given} 1").as_bytes()),
+                }
+            }
+            MacroFlag::Undefine(name) => text.extend_from_slice(format!("#undef {name}").as_bytes()),
+        }
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
+/// From `ix86_target_macros_internal` and the generic part (`i386-c.cc`): what a target option may define.
+const TARGET_MACROS: &str = include_str!("target_macros.txt");
+
+/// What an optimization option may define (`c_cpp_builtins_optimize_pragma`).
+const OPTIMIZE_MACROS: &str = "__OPTIMIZE__ __OPTIMIZE_SIZE__ __FAST_MATH__ __NO_INLINE__ __SUPPORT_SNAN__ \
+    __FINITE_MATH_ONLY__ __NO_MATH_ERRNO__ __RECIPROCAL_MATH__ __NO_SIGNED_ZEROS__ __NO_TRAPPING_MATH__ \
+    __ASSOCIATIVE_MATH__ __ROUNDING_MATH__ __GNUC_STDC_INLINE__ __GNUC_GNU_INLINE__ __GCC_IEC_559 \
+    __GCC_IEC_559_COMPLEX __FLT_EVAL_METHOD__ __FLT_EVAL_METHOD_TS_18661_3__ __FP_FAST_FMA __FP_FAST_FMAF \
+    __FP_FAST_FMAL __pic__ __PIC__ __pie__ __PIE__";
