@@ -12,7 +12,7 @@ use ggr_backends::store::gc::GcError;
 use ggr_backends::store::inventory::InventoryError;
 use ggr_ir::json::JsonError;
 use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
-use ggr_ir::{InfraFailure, ParseIdError, StoreError};
+use ggr_ir::{ParseIdError, StoreError};
 use ggr_shim::worker::WorkerError;
 
 use crate::config::ConfigError;
@@ -107,15 +107,9 @@ pub(crate) enum Error {
     /// The build could not be run to its end.
     #[error(transparent)]
     Run(RunError),
-    /// The place where thunks run failed.
-    #[error("`{label}` could not be run")]
-    Infrastructure {
-        /// The thunk's label.
-        label: String,
-        /// Why.
-        #[source]
-        source: InfraFailure,
-    },
+    /// A thunk has no result, for a reason outside its program.
+    #[error("the thunk could not be forced: {0}")]
+    NotForced(String),
     /// The machine does not allow something.
     #[error("cannot {doing}")]
     Host {
@@ -163,7 +157,7 @@ impl Error {
             Self::Inventory(_) | Self::Collect(_) => Kind::Repository,
             Self::Worker(_) => Kind::Infrastructure,
             Self::Run(error) => error.kind(),
-            Self::Infrastructure { .. } => Kind::Infrastructure,
+            Self::NotForced(_) => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
         }
@@ -191,7 +185,7 @@ impl Error {
                 "check permissions and free space; `ggr doctor` looks at both"
             }
             Self::Repo(error) => repository_hint(error),
-            Self::Infrastructure { .. } => "`ggr doctor` shows what works here",
+            Self::NotForced(_) => "`ggr doctor` shows what works here",
             Self::Host { .. } => "`ggr doctor` shows what this machine allows",
             Self::Bug(_) => "please report this, with the command and its output",
             Self::Collect(GcError::Running(_)) => "wait for the other one to end; two at once gain nothing",

@@ -49,6 +49,11 @@ impl Context {
         })
     }
 
+    /// The repository that is there, or a new one.
+    pub(crate) fn repository_or_new(&self) -> Result<Repo, Error> {
+        Ok(Repo::find_or_create(self.config.dir.value.as_deref(), &self.dir)?)
+    }
+
     /// The directory whose `blobs/` holds the blobs.
     pub(crate) fn blobs<'a>(&'a self, repo: &'a Repo) -> &'a Path {
         self.config.store.value.as_deref().unwrap_or(repo.root())

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod difference;
 mod doctor;
+mod forcing;
 mod gc;
 mod graph;
 mod man;
@@ -14,6 +15,7 @@ mod run;
 mod show;
 mod stats;
 mod target;
+mod thunk;
 mod verify;
 mod why;
 mod worker;
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     Show(show::Args),
     Graph(graph::Args),
     Why(why::Args),
+    Thunk(thunk::Args),
     Cc(cc::Args),
     Stats(stats::Args),
     Gc(gc::Args),
@@ -77,6 +80,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Show(args) => show::run(&context, &args),
         Command::Graph(args) => graph::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
+        Command::Thunk(args) => thunk::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
