@@ -3,8 +3,6 @@
 //! [`scheduler`] decides and does nothing; [`drive`] does what it decided, and holds the crate's only `select!`. A
 //! [`Backend`] tries one job once. This crate neither prints nor reads the environment.
 
-pub mod store;
-pub mod memo;
 pub mod backend;
 pub mod bench;
 pub mod contract;
@@ -12,7 +10,9 @@ pub mod drive;
 pub mod durations;
 pub mod jobserver;
 pub mod local;
+pub mod memo;
 pub mod null;
 pub mod scheduler;
+pub mod store;
 
 pub use backend::{Backend, Refusal};
