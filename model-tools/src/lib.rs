@@ -11,6 +11,8 @@ mod staging;
 mod testing;
 pub mod toolchain;
 
+pub mod models;
+pub use models::Models;
 pub use inputs::{InputSet, Trails};
 pub use model::{Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
 pub use toolchain::{Driver, Records, ToolFiles, Tools};
