@@ -2,11 +2,13 @@
 
 mod bench;
 mod cc;
+mod collect;
 mod completions;
 mod config;
 mod context;
 mod difference;
 mod doctor;
+mod force;
 mod forcing;
 mod gc;
 mod graph;
@@ -16,6 +18,7 @@ mod show;
 mod stats;
 mod target;
 mod thunk;
+mod trace;
 mod verify;
 mod why;
 mod worker;
@@ -30,12 +33,17 @@ pub(crate) use context::Context;
 use crate::args::{self, Global};
 use crate::error::{self, Error};
 use crate::exit::Kind;
+use crate::run::Purpose;
 
 /// Every command.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     #[command(hide = true)]
     Run(run::Args),
+    #[command(visible_alias = "infer")]
+    Trace(trace::Args),
+    Force(force::Args),
+    Collect(collect::Args),
     #[command(visible_alias = "describe")]
     Show(show::Args),
     Graph(graph::Args),
@@ -75,8 +83,11 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
     }
     let context = Context::new(global)?;
     match command {
-        Command::Run(args) => run::run(&context, &args.command),
-        Command::Build(command) => run::run(&context, &command),
+        Command::Run(args) => run::run(&context, Purpose::Build, &args.command),
+        Command::Build(command) => run::run(&context, Purpose::Build, &command),
+        Command::Trace(args) => run::run(&context, Purpose::Trace, &args.command),
+        Command::Force(args) => force::run(&context, &args),
+        Command::Collect(args) => collect::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Graph(args) => graph::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),

@@ -6,6 +6,7 @@ mod call;
 mod callers;
 mod deferred;
 pub(crate) mod heal;
+mod held_back;
 pub(crate) mod keeper;
 mod launcher;
 mod materialize;

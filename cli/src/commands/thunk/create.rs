@@ -13,7 +13,7 @@ use crate::commands::Context;
 use crate::coordinator::Output;
 use crate::error::Error;
 use crate::report::Reporter;
-use crate::run::{Workshop, runtime};
+use crate::run::{Purpose, Workshop, runtime};
 
 /// Make a thunk and print its id
 ///
@@ -77,7 +77,7 @@ pub(super) fn read(file: Option<&Path>) -> Result<Thunk, Error> {
 
 async fn from_flags(context: &Context, args: &Args, program: &Path) -> Result<ggr_ir::ThunkId, Error> {
     let output = Output { stdout: None, stderr: None };
-    let workshop = Workshop::open(context, Reporter::new(Vec::new()), output).await?;
+    let workshop = Workshop::open(context, Purpose::Build, Reporter::new(Vec::new()), output).await?;
     let thunk = tokio::task::block_in_place(|| thunk(context, args, program, workshop.session.view()));
     let id = thunk.and_then(|thunk| Ok(workshop.repo.thunks().put(&thunk)?));
     workshop.close(context).await;
