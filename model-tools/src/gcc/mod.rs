@@ -17,7 +17,7 @@ mod fallback;
 mod flags;
 mod outputs;
 mod planner;
-mod response;
+pub(crate) mod response;
 mod source;
 mod stop;
 mod table;

@@ -95,7 +95,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn digraph_hash(&self) -> bool {
-        self.mode.has(Mode::DIGRAPHS) && self.text[self.at..].starts_with(b"%:") && !self.text[self.at..].starts_with(b"%:%:")
+        self.mode.has(Mode::DIGRAPHS)
+            && self.text[self.at..].starts_with(b"%:")
+            && !self.text[self.at..].starts_with(b"%:%:")
     }
 
     /// Moves over white space and comments, but not over the end of the line.
@@ -126,7 +128,8 @@ impl<'a> Lexer<'a> {
                 if self.mode.has(Mode::C90) {
                     self.out.unsure.get_or_insert_with(|| "`//` in ISO C90".to_owned());
                 }
-                self.at = memchr(b'\n', &self.text[self.at..]).map_or(self.text.len(), |length| self.at + length);
+                self.at =
+                    memchr(b'\n', &self.text[self.at..]).map_or(self.text.len(), |length| self.at + length);
                 true
             }
             _ => false,
@@ -215,7 +218,10 @@ impl<'a> Lexer<'a> {
         let open = self.clean.raw_position(self.at + 1);
         let end = memchr(b'(', &self.raw[open..]).filter(|length| *length <= 16).and_then(|length| {
             let prefix = &self.raw[open..open + length];
-            if prefix.iter().any(|byte| matches!(byte, b' ' | b')' | b'\\' | b'\t' | b'\n' | b'?' | 0x0b | 0x0c)) {
+            if prefix
+                .iter()
+                .any(|byte| matches!(byte, b' ' | b')' | b'\\' | b'\t' | b'\n' | b'?' | 0x0b | 0x0c))
+            {
                 return None;
             }
             let mut close = vec![b')'];
@@ -247,7 +253,10 @@ impl<'a> Lexer<'a> {
     /// The name or number at this place.
     fn word(&mut self) -> &'a [u8] {
         let start = self.at;
-        while self.peek(0).is_some_and(|byte| is_ident(byte) || (byte == b'$' && self.mode.has(Mode::DOLLARS))) {
+        while self
+            .peek(0)
+            .is_some_and(|byte| is_ident(byte) || (byte == b'$' && self.mode.has(Mode::DOLLARS)))
+        {
             self.at += 1;
         }
         &self.text[start..self.at]
@@ -335,7 +344,9 @@ impl<'a> Lexer<'a> {
 
     fn define(&mut self) {
         self.conditions.directive();
-        let name = self.macro_name().filter(|name| *name != Sym::DEFINED && *name != Sym::VA_ARGS && *name != Sym::VA_OPT);
+        let name = self
+            .macro_name()
+            .filter(|name| *name != Sym::DEFINED && *name != Sym::VA_ARGS && *name != Sym::VA_OPT);
         let Some(name) = name else {
             return self.unsure_line_after("a `#define` of a strange name");
         };
