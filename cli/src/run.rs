@@ -42,6 +42,15 @@ pub(crate) struct Workshop {
     scratch: Vec<PathBuf>,
 }
 
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Everything that was asked for is made.
+    Build,
+    /// What nobody reads stays a placeholder.
+    Trace,
+}
+
 /// The tokio runtime of a run: modelling may keep a thread busy for milliseconds while others answer launchers.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).max(4);
@@ -54,7 +63,12 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 impl Workshop {
     /// Opens the repository, heals what a killed session left, and starts scheduler and workers.
-    pub(crate) async fn open(context: &Context, reporter: Reporter, output: Output) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        context: &Context,
+        purpose: Purpose,
+        reporter: Reporter,
+        output: Output,
+    ) -> Result<Self, Error> {
         let config = &context.config;
         let repo = Repo::find_or_create(config.dir.value.as_deref(), &context.dir)?;
         let live = ggr_ir::repo::Session::start(&repo)?;
@@ -92,7 +106,8 @@ impl Workshop {
             reporter: reporter.clone(),
             slots,
             limits: limits(context),
-            lazy: config.mode.value == Mode::Lazy,
+            lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
+            trace: purpose == Purpose::Trace,
             journal,
             thunks: repo.thunks(),
             output,

@@ -16,8 +16,6 @@ mod testing;
 pub mod toolchain;
 pub mod user;
 
-pub mod models;
-pub use models::Models;
 pub use inputs::{InputSet, Trails};
 pub use model::{Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
 pub use models::Models;

@@ -49,6 +49,11 @@ impl Context {
         })
     }
 
+    /// The repository that is there, or a new one.
+    pub(crate) fn repository_or_new(&self) -> Result<Repo, Error> {
+        Ok(Repo::find_or_create(self.config.dir.value.as_deref(), &self.dir)?)
+    }
+
     /// The directory whose `blobs/` holds the blobs.
     pub(crate) fn blobs<'a>(&'a self, repo: &'a Repo) -> &'a Path {
         self.config.store.value.as_deref().unwrap_or(repo.root())
@@ -77,7 +82,9 @@ impl Context {
     /// Whether a build gets a status line, if it has a terminal that can show one.
     pub(crate) fn shows_progress(&self) -> bool {
         let config = &self.config;
-        !config.quiet.value && config.progress.value != When::Never && self.env.value("TERM").is_none_or(|t| t != "dumb")
+        !config.quiet.value
+            && config.progress.value != When::Never
+            && self.env.value("TERM").is_none_or(|t| t != "dumb")
     }
 
     /// Prints a command's answer to standard output. A reader that has seen enough (`| head`) is no failure.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use ggr_backends::drive::Finished;
 use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
+use tokio::sync::watch;
 
 use super::call::Call;
 use super::placeholders::Placeholder;
@@ -19,6 +20,8 @@ struct Deferred {
     plan: Plan,
     ids: Vec<ThunkId>,
     placeholders: Vec<Arc<Placeholder>>,
+    /// Becomes true when somebody asks for it; nothing: it was asked for from the start.
+    wanted: Option<watch::Receiver<bool>>,
 }
 
 /// Writes what the model knows already, puts placeholders for the rest, and sees to it that they become real.
@@ -30,6 +33,7 @@ pub(crate) fn put_in_place(
     call: &Call,
     plan: &Plan,
     ids: &[ThunkId],
+    wanted: Option<watch::Receiver<bool>>,
 ) -> io::Result<()> {
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
@@ -56,12 +60,19 @@ pub(crate) fn put_in_place(
         plan: plan.clone(),
         ids: ids.to_vec(),
         placeholders,
+        wanted,
     };
     session.spawn(follow(Arc::clone(session), deferred));
     Ok(())
 }
 
-async fn follow(session: Arc<Session>, deferred: Deferred) {
+async fn follow(session: Arc<Session>, mut deferred: Deferred) {
+    if let Some(wanted) = &mut deferred.wanted
+        && wanted.wait_for(|wanted| *wanted).await.is_err()
+    {
+        // The session ends and nobody has asked: the placeholder stays.
+        return;
+    }
     match session.results(&deferred.ids).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));

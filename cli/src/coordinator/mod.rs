@@ -6,6 +6,7 @@ mod call;
 mod callers;
 mod deferred;
 pub(crate) mod heal;
+mod held_back;
 pub(crate) mod keeper;
 mod launcher;
 mod materialize;
@@ -79,7 +80,9 @@ impl RunError {
     /// The kind, which decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            RunError::Start(StartError::Command { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            RunError::Start(StartError::Command { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 Kind::NotFound
             }
             RunError::Start(StartError::Command { .. }) => Kind::CannotRun,
