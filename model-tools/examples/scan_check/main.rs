@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let mut count = Count::default();
     if gcc {
         for unit in &units {
-            compare(&scanner, unit, &mut count, &mut show);
+            compare(&scanner, &RealFiles::default(), unit, &mut count, &mut show);
         }
         println!(
             "{} units: {} equal, {} not sure, {} different; gcc failed on {} more ({} of them scanned)",
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     if count.different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn compare(scanner: &Scanner, unit: &Unit, count: &mut Count, show: &mut usize) {
+fn compare(scanner: &Scanner, files: &RealFiles, unit: &Unit, count: &mut Count, show: &mut usize) {
     let started = children_time();
     let real = Command::new(&unit.request.compiler.program)
         .args(&unit.plain)
@@ -75,7 +75,7 @@ fn compare(scanner: &Scanner, unit: &Unit, count: &mut Count, show: &mut usize) 
         .output()
         .expect("the compiler runs");
     count.gcc_time += children_time().saturating_sub(started);
-    let ours = scanner.scan(&unit.request, &RealFiles);
+    let ours = scanner.scan(&unit.request, files);
     if !real.status.success() {
         count.gcc_failed += 1;
         if ours.is_ok() {
@@ -130,21 +130,27 @@ fn measure(units: &[Unit], count: &Count) {
     for unit in units {
         let _ = scanner.prepare(&unit.request);
     }
+    let files = RealFiles::default();
     let run = |scan: &dyn Fn(&Unit)| {
         let started = cpu_time();
         units.iter().for_each(scan);
-        cpu_time() - started
+        let time = cpu_time() - started;
+        let names = ["find", "stamp", "directory", "link_target", "read"];
+        let calls = names.into_iter().zip(files.take_calls());
+        let calls: Vec<String> = calls.map(|(name, calls)| format!("{name} {}", calls / units.len() as u64)).collect();
+        println!("  files asked a unit: {}", calls.join(", "));
+        time
     };
-    let cold = run(&|unit| drop(scanner.scan(&unit.request, &RealFiles)));
-    let lexed = run(&|unit| drop(scanner.scan_afresh(&unit.request, &RealFiles)));
-    let warm = run(&|unit| drop(scanner.scan(&unit.request, &RealFiles)));
+    let cold = run(&|unit| drop(scanner.scan(&unit.request, &files)));
+    let lexed = run(&|unit| drop(scanner.scan_afresh(&unit.request, &files)));
+    let warm = run(&|unit| drop(scanner.scan(&unit.request, &files)));
     let file = std::env::temp_dir().join(format!("scan-check-{}", std::process::id()));
     let saving = run_once(|| scanner.save(&file).expect("the cache can be written"));
     let size = std::fs::metadata(&file).map_or(0, |found| found.len());
     let second = OnceCell::new();
     let loading = run_once(|| drop(second.set(Scanner::load(Box::new(AskCompiler::default()), &file))));
     let second = second.into_inner().expect("it was just set");
-    let next = run(&|unit| drop(second.scan(&unit.request, &RealFiles)));
+    let next = run(&|unit| drop(second.scan(&unit.request, &files)));
     let _ = std::fs::remove_file(&file);
     println!(
         "cache: {} KiB, {:.1} ms to save, {:.1} ms to load",
