@@ -96,7 +96,8 @@ fn input<O: EncodeObject>(out: &mut Vec<u8>, entry: &Entry<O>) {
 }
 
 fn number(out: &mut Vec<u8>, n: usize) {
-    let n = u32::try_from(n).expect("no field of a thunk reaches 4 GiB: the kernel bounds argument lists and paths");
+    let n = u32::try_from(n)
+        .expect("no field of a thunk reaches 4 GiB: the kernel bounds argument lists and paths");
     out.extend_from_slice(&n.to_le_bytes());
 }
 

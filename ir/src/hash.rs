@@ -181,10 +181,10 @@ impl FromStr for ThunkId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        text.strip_prefix('T').and_then(Hash::parse_hex).map(Self).ok_or_else(|| ParseIdError {
-            text: text.to_owned(),
-            expected: "`T` and 64 hexadecimal digits",
-        })
+        text.strip_prefix('T')
+            .and_then(Hash::parse_hex)
+            .map(Self)
+            .ok_or_else(|| ParseIdError { text: text.to_owned(), expected: "`T` and 64 hexadecimal digits" })
     }
 }
 
@@ -195,10 +195,7 @@ mod tests {
     #[test]
     fn a_blob_id_prints_and_parses() {
         let id = BlobId::of(b"hello");
-        assert_eq!(
-            id.to_string(),
-            "Vea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f-5"
-        );
+        assert_eq!(id.to_string(), "Vea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f-5");
         assert_eq!(id.to_string().parse::<BlobId>().unwrap(), id);
         assert_eq!(BlobId::of_reader(&b"hello"[..]).unwrap(), id);
     }

@@ -1,15 +1,22 @@
 //! What a thunk is: content-addressed types, their one canonical encoding, the wire protocols, and the traits of
 //! stores. No async runtime, no network, no printing.
 
+pub mod dag;
+pub mod decode;
 pub mod encode;
 pub mod hash;
 pub mod job;
+pub mod json;
 pub mod path;
 pub mod placeholder;
 pub mod protocol;
 pub mod reduction;
+pub mod repo;
 pub mod store;
 pub mod thunk;
+
+#[cfg(test)]
+mod testing;
 
 pub use hash::{BlobId, Hash, ParseIdError, ThunkId};
 pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Outcome, Timings, ToolFailure};

@@ -39,7 +39,8 @@ const VERSION: u8 = 1;
 impl Reduction {
     /// Encodes for a cache: a version byte, then postcard.
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![VERSION]).expect("a reduction holds nothing that postcard cannot encode")
+        postcard::to_extend(self, vec![VERSION])
+            .expect("a reduction holds nothing that postcard cannot encode")
     }
 
     /// Decodes; nothing when the version is another one or the bytes are damaged (a cache miss, not an error).

@@ -23,6 +23,12 @@ pub enum StoreError {
         /// Where it stood.
         path: PathBuf,
     },
+    /// The file that was to be stored holds other bytes than its id says, or does not hold still.
+    #[error("`{}` changed while it was being stored", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading or writing failed.
     #[error("store: `{}`", path.display())]
     Io {

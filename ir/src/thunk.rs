@@ -145,7 +145,10 @@ impl Thunk<Object> {
     ///
     /// # Errors
     /// The outputs that `known` has no blob for.
-    pub fn resolve(&self, known: impl Fn(&OutputRef) -> Option<BlobId>) -> Result<ReadyThunk, BTreeSet<OutputRef>> {
+    pub fn resolve(
+        &self,
+        known: impl Fn(&OutputRef) -> Option<BlobId>,
+    ) -> Result<ReadyThunk, BTreeSet<OutputRef>> {
         let mut missing = BTreeSet::new();
         let mut inputs = BTreeMap::new();
         for (path, entry) in &self.inputs {

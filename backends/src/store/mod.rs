@@ -1,0 +1,28 @@
+//! Places where blobs and reductions live: the local store of a repository, its reduction cache, its collector
+//! and checker, and wrappers that add behaviour to any store.
+//!
+//! Each kind of store passes the same contract test (`contract.rs`).
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod faults;
+mod fs;
+pub mod gc;
+mod ingest;
+pub mod inventory;
+mod known;
+mod layout;
+mod memory;
+mod reductions;
+pub mod verify;
+mod wrappers;
+
+pub use fs::FsStore;
+pub use ingest::Ingested;
+pub use known::KnownSet;
+pub use memory::MemoryStore;
+pub use reductions::FsReductionCache;
+pub use wrappers::{Known, Remove, Verified};
