@@ -172,7 +172,7 @@ mod tests {
         check("ggr ./build.sh --help", "./build.sh --help");
         check("ggr -- show", "show");
         check("ggr -j 4 -- show -- --x", "show -- --x");
-        check("ggr --store -- -- ls", "ls");
+        check("ggr --store x -- ls", "ls");
         check("ggr --json -- ls", "ls");
         check("ggr -- -weird", "-weird");
     }

@@ -8,12 +8,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ggr_ir::repo::{JournalError, RepoError};
-use ggr_ir::{InfraFailure, ParseIdError, StoreError};
+use ggr_backends::store::gc::GcError;
+use ggr_backends::store::inventory::InventoryError;
+use ggr_ir::json::JsonError;
+use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
+use ggr_ir::{ParseIdError, StoreError};
+use ggr_shim::worker::WorkerError;
 
 use crate::config::ConfigError;
-use crate::coordinator::RunError;
+use crate::coordinator::{RunError, StartError};
 use crate::exit::Kind;
+use crate::report::SinkError;
 
 /// A failure of ggr itself; a build that fails is not one.
 #[derive(Debug, thiserror::Error)]
@@ -72,21 +77,39 @@ pub(crate) enum Error {
     /// The repository cannot be used.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// A thunk could not be read from the repository.
+    #[error(transparent)]
+    Thunk(#[from] ThunkStoreError),
     /// The journal of placeholders cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A report could not be read or written.
+    #[error(transparent)]
+    Report(#[from] SinkError),
+    /// The repository could not be listed.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// The repository could not be collected.
+    #[error(transparent)]
+    Collect(#[from] GcError),
+    /// A worker had to stop.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// What was given as a thunk is none.
+    #[error("`{place}`")]
+    NoThunk {
+        /// The file, or `standard input`.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        source: JsonError,
+    },
     /// The build could not be run to its end.
     #[error(transparent)]
-    Run(#[from] RunError),
-    /// The place where thunks run failed.
-    #[error("`{label}` could not be run")]
-    Infrastructure {
-        /// The thunk's label.
-        label: String,
-        /// Why.
-        #[source]
-        source: InfraFailure,
-    },
+    Run(RunError),
+    /// A thunk has no result, for a reason outside its program.
+    #[error("the thunk could not be forced: {0}")]
+    NotForced(String),
     /// The machine does not allow something.
     #[error("cannot {doing}")]
     Host {
@@ -108,20 +131,33 @@ impl Error {
         move |source| Self::Io { doing, path, source }
     }
 
+    /// A command that did not start.
+    pub(crate) fn not_started(program: String, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::CommandNotFound(program),
+            _ => Self::CannotRun { program, source },
+        }
+    }
+
     /// The kind, which decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Usage { .. } | Self::NoId(_) => Kind::Usage,
+            Self::Config(error) if error.is_usage() => Kind::Usage,
+            Self::Usage { .. } | Self::NoId(_) | Self::NoThunk { .. } => Kind::Usage,
             Self::Config(_) => Kind::Config,
             Self::CommandNotFound(_) => Kind::NotFound,
             Self::CannotRun { .. } => Kind::CannotRun,
-            Self::Io { .. } => Kind::Other,
+            Self::Io { .. } | Self::Report(_) => Kind::Other,
             Self::Unknown { .. } => Kind::Unknown,
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) => Kind::Gone,
+            Self::Gone(_)
+            | Self::Store(StoreError::Missing(_))
+            | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
             Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
-            Self::Store(_) | Self::Repo(_) | Self::Journal(_) => Kind::Repository,
+            Self::Store(_) | Self::Repo(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
+            Self::Inventory(_) | Self::Collect(_) => Kind::Repository,
+            Self::Worker(_) => Kind::Infrastructure,
             Self::Run(error) => error.kind(),
-            Self::Infrastructure { .. } => Kind::Infrastructure,
+            Self::NotForced(_) => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
         }
@@ -132,30 +168,59 @@ impl Error {
         let fixed = match self {
             Self::Usage { hint, .. } | Self::Unknown { hint, .. } => return Some(hint.clone()),
             Self::Config(error) => return error.hint(),
-            Self::CommandNotFound(name) => {
-                return Some(format!("check the spelling and `PATH`; ggr's own commands are in `ggr --help`; `ggr -- {name}` runs a program of such a name"));
-            }
+            Self::CommandNotFound(name) => match nearest_command(name) {
+                Some(nearest) => return Some(format!("did you mean `ggr {nearest}`?")),
+                None => "check the spelling and `PATH`; ggr's own commands are in `ggr --help`",
+            },
             Self::CannotRun { .. } => "check that the file is executable and made for this machine",
-            Self::NoId(_) => "`ggr show FILE` prints the id of the thunk behind a file",
-            Self::Gone(_) | Self::Store(StoreError::Missing(_)) => {
-                "run the build again: what is missing is made anew; `ggr verify` lists what else is affected"
+            Self::NoId(_) => "`ggr show FILE` prints the thunk behind a file, with its id",
+            Self::Gone(_)
+            | Self::Store(StoreError::Missing(_))
+            | Self::Thunk(ThunkStoreError::Missing(_)) => "run the build again: what is missing is made anew",
+            Self::Store(StoreError::Corrupt { .. }) | Self::Thunk(ThunkStoreError::Corrupt { .. }) => {
+                "run the build again: what was damaged is made anew; `ggr verify` checks the rest of the store"
             }
-            Self::Store(StoreError::Corrupt { .. }) => "run the build again; `ggr verify` checks the rest of the store",
-            Self::Store(StoreError::Changed { .. }) => "wait until nothing writes to the file, and try again",
-            Self::Store(StoreError::Io { .. }) => "check permissions and free space; `ggr doctor` looks at both",
-            Self::Infrastructure { .. } => "`ggr doctor` shows what works here; `--backend local` runs thunks on this machine",
-            Self::Host { .. } => "`ggr doctor` shows what this machine allows; `--intercept path` needs least",
+            Self::Store(StoreError::Changed { .. }) => "let the file settle, then run the build again",
+            Self::Store(StoreError::Io { .. }) | Self::Thunk(_) | Self::Journal(_) => {
+                "check permissions and free space; `ggr doctor` looks at both"
+            }
+            Self::Repo(error) => repository_hint(error),
+            Self::NotForced(_) => "`ggr doctor` shows what works here",
+            Self::Host { .. } => "`ggr doctor` shows what this machine allows",
             Self::Bug(_) => "please report this, with the command and its output",
-            Self::Repo(RepoError::RepositoryTooNew { .. }) => {
-                "use the newer ggr, or name another repository with `--dir` or `GGR_DIR`"
-            }
-            Self::Repo(_) | Self::Journal(_) => {
-                "check permissions and free space, or name another repository with `--dir` or `GGR_DIR`"
-            }
+            Self::Collect(GcError::Running(_)) => "wait for the other one to end; two at once gain nothing",
+            Self::Inventory(_) | Self::Collect(_) => "check permissions; `ggr doctor` looks at them",
+            Self::NoThunk { .. } => "`ggr show FILE` prints a thunk in the form that is read here",
             Self::Run(error) => return error.hint(),
-            Self::Io { .. } => return None,
+            Self::Io { .. } | Self::Report(_) | Self::Worker(_) => return None,
         };
         Some(fixed.to_owned())
+    }
+}
+
+impl From<RunError> for Error {
+    /// A command that does not start is told in the same words whoever tried to start it.
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Start(StartError::Command { command, source }) => Self::not_started(command, source),
+            other => Self::Run(other),
+        }
+    }
+}
+
+/// The command of ggr's own that is most like this name, if any is.
+fn nearest_command(name: &str) -> Option<String> {
+    // As for configuration keys: one or two wrong letters in a word of six.
+    let likeness = |command: &String| strsim::jaro(name, command);
+    let nearest =
+        crate::args::command_names().into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&nearest) > 0.7).then_some(nearest)
+}
+
+fn repository_hint(error: &RepoError) -> &'static str {
+    match error {
+        RepoError::RepositoryTooNew { .. } => "use the newer ggr, or name another repository with `--dir`",
+        _ => "name another repository with `--dir` or GGR_DIR, or remove this one: only a cache is lost",
     }
 }
 

@@ -72,7 +72,9 @@ impl From<Kind> for ExitCode {
 
 /// The table as `ggr --help` and the man page show it.
 pub(crate) fn help() -> String {
-    let mut text = String::from("Exit codes:\n  The build's own comes through (128 + N if signal N ended it). ggr's own:\n");
+    let mut text = String::from(
+        "Exit codes:\n  The build's own comes through (128 + N if signal N ended it). ggr's own:\n",
+    );
     for (_, code, meaning) in TABLE {
         writeln!(text, "  {code:>3}  {meaning}").expect("writing to a string does not fail");
     }

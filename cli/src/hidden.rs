@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use ggr_shim::worker::{Isolation, WorkerOptions};
+
 use crate::coordinator::keeper;
 use crate::intercept::{enter, supervisor};
 
@@ -23,8 +25,47 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
             supervisor::linger(listener);
             Some(0)
         }
+        "worker" => Some(run_worker(rest)),
         _ => None,
     }
+}
+
+/// `ggr worker --slots N --store DIR [--isolation HOW]`, with the coordinator's socket as descriptor 0.
+fn run_worker(args: &[OsString]) -> u8 {
+    let Some(options) = worker_options(args) else {
+        eprintln!(
+            "ggr: worker: its arguments are `--slots N --store DIR`; a build starts its worker by itself"
+        );
+        return FAILED;
+    };
+    match ggr_shim::worker::serve(&options) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("ggr: worker: {error}");
+            FAILED
+        }
+    }
+}
+
+fn worker_options(args: &[OsString]) -> Option<WorkerOptions> {
+    let (mut slots, mut root, mut isolation) = (1, None, Isolation::Auto);
+    for pair in args.chunks(2) {
+        let [name, value] = pair else { return None };
+        match name.to_str()? {
+            "--slots" => slots = value.to_str()?.parse().ok()?,
+            "--store" => root = Some(value.into()),
+            "--isolation" => {
+                isolation = match value.to_str()? {
+                    "auto" => Isolation::Auto,
+                    "namespaces" => Isolation::Namespaces,
+                    "plain" => Isolation::Plain,
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+    Some(WorkerOptions { slots, root: root?, isolation })
 }
 
 fn status(fine: bool) -> u8 {

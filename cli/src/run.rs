@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ggr_backends::backend::Backend;
-use ggr_backends::drive::{BuildEvent, Driver, DriverHandle, Failures, Options as DriverOptions, Origin};
+use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::{LocalBackend, LocalOptions};
@@ -17,13 +17,12 @@ use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
-use tokio::sync::broadcast;
 
 use crate::commands::Context;
 use crate::config::{Intercept, Mode};
 use crate::coordinator::{Interception, Output, Parts, Session, heal};
 use crate::error::Error;
-use crate::report::{Event, Reporter};
+use crate::report::{self, Reporter};
 
 /// An opened session with what has to be put away after it.
 pub(crate) struct Workshop {
@@ -43,6 +42,15 @@ pub(crate) struct Workshop {
     scratch: Vec<PathBuf>,
 }
 
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Everything that was asked for is made.
+    Build,
+    /// What nobody reads stays a placeholder.
+    Trace,
+}
+
 /// The tokio runtime of a run: modelling may keep a thread busy for milliseconds while others answer launchers.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).max(4);
@@ -55,7 +63,12 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 impl Workshop {
     /// Opens the repository, heals what a killed session left, and starts scheduler and workers.
-    pub(crate) async fn open(context: &Context, reporter: Reporter, output: Output) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        context: &Context,
+        purpose: Purpose,
+        reporter: Reporter,
+        output: Output,
+    ) -> Result<Self, Error> {
         let config = &context.config;
         let repo = Repo::find_or_create(config.dir.value.as_deref(), &context.dir)?;
         let live = ggr_ir::repo::Session::start(&repo)?;
@@ -83,7 +96,7 @@ impl Workshop {
             ..DriverOptions::default()
         };
         let driver = Driver::spawn(backends, options);
-        tokio::spawn(forward(driver.events(), reporter.clone()));
+        tokio::spawn(report::forward(driver.events(), reporter.clone()));
         let session = Session::new(Parts {
             store,
             cache,
@@ -93,7 +106,8 @@ impl Workshop {
             reporter: reporter.clone(),
             slots,
             limits: limits(context),
-            lazy: config.mode.value == Mode::Lazy,
+            lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
+            trace: purpose == Purpose::Trace,
             journal,
             thunks: repo.thunks(),
             output,
@@ -180,31 +194,4 @@ fn ignored() -> tokio::sync::mpsc::UnboundedSender<ggr_backends::drive::Doubt> {
     let (doubts, mut inbox) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move { while inbox.recv().await.is_some() {} });
     doubts
-}
-
-/// Tells the reporter what the driver says.
-async fn forward(mut events: broadcast::Receiver<BuildEvent>, reporter: Reporter) {
-    loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
-            // Too far behind: what was lost is missing in the report, not in the build.
-            Err(broadcast::error::RecvError::Lagged(_)) => continue,
-            Err(broadcast::error::RecvError::Closed) => return,
-        };
-        let event = match event {
-            BuildEvent::Ready { id } => Event::Ready { thunk: id },
-            BuildEvent::Started { id, label, .. } => Event::Started { thunk: id, worker: 0, label },
-            BuildEvent::Finished { id, label, attempt: Some(attempt), .. } => {
-                Event::Finished { thunk: id, worker: attempt.worker, label, timings: attempt.timings }
-            }
-            BuildEvent::Finished { id, label, origin: Origin::Cache, .. } => Event::CacheHit { thunk: id, label },
-            BuildEvent::Retried { id, label, failure, .. } => {
-                Event::Retried { thunk: id, label, why: failure.to_string() }
-            }
-            BuildEvent::Failed { id, label, failure } => Event::Failed { thunk: id, label, why: failure.to_string() },
-            BuildEvent::Notice(text) => Event::Note { text },
-            BuildEvent::Traced { .. } | BuildEvent::Finished { .. } | BuildEvent::Doubted { .. } => continue,
-        };
-        reporter.report(&event);
-    }
 }

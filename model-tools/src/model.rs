@@ -67,7 +67,8 @@ pub trait FileView: Send + Sync {
         // Two seconds cover file systems with coarse times; a kernel tick is 4 ms.
         let settled = now.as_secs().saturating_sub(2) as i64 > changed;
         let mut hasher = rustc_hash::FxHasher::default();
-        let fields = (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+        let fields =
+            (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
         std::hash::Hash::hash(&fields, &mut hasher);
         let stamp = settled.then(|| std::hash::Hasher::finish(&hasher));
         Some(Directory { device: found.dev(), inode: found.ino(), stamp })

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use ggr_ir::{BlobId, ObjectStore, OutputEntry, Reduction, ReductionCache, RootPath, StoreError, ThunkId};
+use ggr_ir::repo::{Journal, Repo, RepoError, Session};
+use ggr_ir::{
+    BlobId, ObjectStore, OutputEntry, OutputRef, Reduction, ReductionCache, RootPath, StoreError, ThunkId,
+};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use tempfile::{TempDir, tempdir};
 
@@ -41,15 +44,20 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Runs the ignored test `writer` in a process of its own.
-fn writer(root: &Path, seed: u32) -> Child {
+/// Runs an ignored test in a process of its own.
+fn child(test: &str, root: &Path, seed: u32) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::faults::writer_process", "--ignored", "--nocapture"])
+        .args(["--exact", &format!("store::faults::{test}"), "--ignored", "--nocapture"])
         .env("STORE_FAULTS_ROOT", root)
         .env("STORE_FAULTS_SEED", seed.to_string())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+fn writer(root: &Path, seed: u32) -> Child {
+    child("writer_process", root, seed)
 }
 
 fn blob(number: u32) -> Vec<u8> {
@@ -82,6 +90,74 @@ fn writer_process() {
             println!("\nreached {round}");
         }
     }
+}
+
+/// Not a test of its own: a session with one placeholder made and one still open, which waits to be killed.
+#[test]
+#[ignore = "a child process of other tests"]
+fn session_process() {
+    let Ok(root) = std::env::var("STORE_FAULTS_ROOT") else { return };
+    let repo = Repo::open(Path::new(&root)).unwrap();
+    let _session = Session::start(&repo).unwrap();
+    let journal = Journal::start(&repo).unwrap();
+    for name in ["/w/made.o", "/w/open.o"] {
+        journal.add(Path::new(name), &output()).unwrap();
+    }
+    journal.done(Path::new("/w/made.o")).unwrap();
+    println!("\nreached 0");
+    // Until the parent kills it: nobody writes to this pipe.
+    io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+}
+
+fn output() -> OutputRef {
+    OutputRef { thunk: ThunkId::synthetic(1), name: "/w/a.o".into() }
+}
+
+#[test]
+fn a_killed_session_s_placeholders_are_found_by_the_next_one() {
+    let dir = tempdir().unwrap();
+    let repo = Repo::create(&dir.path().join(".ggr")).unwrap();
+    let journal = Journal::start(&repo).unwrap();
+    let mut child = child("session_process", repo.root(), 0);
+    wait_until(&mut child, 0);
+    assert_eq!(Session::live(&repo).unwrap().len(), 1);
+    assert!(journal.sweep().unwrap().is_empty(), "it still runs");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(Session::live(&repo).unwrap().is_empty());
+    assert_eq!(journal.sweep().unwrap(), [(PathBuf::from("/w/open.o"), output())]);
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_whole_journals_and_thunks() {
+    let Some(disk) = SmallDisk::new("a_disk_that_fills_up_leaves_whole_journals_and_thunks") else { return };
+    let repo = Repo::create(&disk.path().join(".ggr")).unwrap();
+    let journal = Journal::start(&repo).unwrap();
+    fill(disk.path());
+    let path = |number: u32| PathBuf::from(format!("/w/{number}.o"));
+    let noted = (0..).take_while(|number| journal.add(&path(*number), &output()).is_ok()).count();
+    assert_eq!(journal.pending().len(), noted);
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    journal.add(&path(1_000_000), &output()).unwrap();
+    drop(journal);
+    assert_eq!(Journal::start(&repo).unwrap().sweep().unwrap().len(), noted + 1);
+}
+
+#[test]
+fn a_repository_that_could_not_be_made_on_a_full_disk_is_made_later() {
+    let Some(disk) = SmallDisk::new("a_repository_that_could_not_be_made_on_a_full_disk_is_made_later")
+    else {
+        return;
+    };
+    fill(disk.path());
+    let root = disk.path().join(".ggr");
+    let error = Repo::create(&root).unwrap_err();
+    assert!(
+        matches!(&error, RepoError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+        "{error:?}"
+    );
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    Repo::create(&root).unwrap();
 }
 
 fn wait_until(child: &mut Child, reached: u32) {

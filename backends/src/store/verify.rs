@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
-use ggr_ir::repo::{Repo, ThunkStoreError};
+use ggr_ir::repo::{Repo, ThunkStoreError, write_atomic};
 use ggr_ir::{BlobId, Hash, ObjectStore, ThunkId};
 
 use super::fs::FsStore;
@@ -68,6 +69,48 @@ pub struct Checked {
     pub findings: Vec<Finding>,
 }
 
+impl Checked {
+    fn add(&mut self, item: &Item, damage: Option<Damage>, repair: Repair) {
+        let Some(damage) = damage else {
+            self.good += 1;
+            return;
+        };
+        let removed = match repair {
+            Repair::Report => Ok(false),
+            Repair::Remove => fs::remove_file(&item.path).map(|()| true),
+        };
+        self.findings.push(Finding { path: item.path.clone(), damage, removed });
+    }
+}
+
+/// How long before the last use of any blob its bytes may still have been on their way to the disk: Linux writes them after
+/// 30 s (`vm.dirty_expire_centisecs`), or later when the disk is busy.
+const UNWRITTEN: Duration = Duration::from_secs(300);
+
+/// Where the kernel names this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// To be called before a repository is used: if the machine was booted since the last call, reads the blobs that may have
+/// been on their way to the disk then, and removes those that did not arrive. (Blobs are not synced, and some file systems
+/// bring a file back with its size but without its bytes.) Answers nothing if there was nothing to do; costs one read
+/// then. A repository that cannot be written is left alone.
+pub fn after_reboot(repo: &Repo) -> Result<Option<Checked>, InventoryError> {
+    let Ok(boot) = fs::read(BOOT_ID) else { return Ok(None) };
+    let noted = repo.run_dir().join("boot");
+    if fs::read(&noted).is_ok_and(|noted| noted == boot) {
+        return Ok(None);
+    }
+    let mut blobs = Inventory::of(repo)?.items;
+    blobs.retain(|item| matches!(item.kind, Kind::Blob | Kind::Twin));
+    let last = blobs.iter().map(|item| item.used).max();
+    blobs.retain(|item| last.is_some_and(|last| item.used + UNWRITTEN >= last));
+    let mut checked = Checked::default();
+    check_all(repo, &blobs, |item, damage| checked.add(item, damage, Repair::Remove));
+    // Noted last, so that a check that is broken off is done again; if it cannot be noted it is done again as well.
+    let _ = write_atomic(&repo.tmp_dir(), &noted, &boot, 0o644);
+    Ok(Some(checked))
+}
+
 /// Reads every blob, reduction and thunk of a repository, on as many threads as there are cores. Files that vanish meanwhile
 /// are passed over.
 pub fn verify(
@@ -89,10 +132,7 @@ pub fn verify(
         check_all(repo, &items, |item, damage| {
             done += 1;
             progress(Progress { step: Step::Checking, done, total });
-            match damage {
-                None => checked.good += 1,
-                Some(damage) => checked.findings.push(settle(&item.path, damage, repair)),
-            }
+            checked.add(item, damage, repair);
         });
     }
     checked.findings.sort_by(|a, b| a.path.cmp(&b.path));
@@ -162,14 +202,6 @@ fn check_thunk(repo: &Repo, item: &Item) -> Option<Damage> {
 
 fn thunk_id(hash: Hash) -> ThunkId {
     format!("T{hash}").parse().expect("`T` and a printed hash are an id")
-}
-
-fn settle(path: &Path, damage: Damage, repair: Repair) -> Finding {
-    let removed = match repair {
-        Repair::Report => Ok(false),
-        Repair::Remove => fs::remove_file(path).map(|()| true),
-    };
-    Finding { path: path.to_owned(), damage, removed }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::Context;
 use crate::coordinator::{Answer, Call, Output, decide};
 use crate::error::Error;
 use crate::report::Reporter;
-use crate::run::{Workshop, runtime};
+use crate::run::{Purpose, Workshop, runtime};
 
 /// Run one tool call as a thunk and wait for it
 ///
@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     };
     let answer = runtime()?.block_on(async {
         let output = Output { stdout: None, stderr: None };
-        let workshop = Workshop::open(context, Reporter::new(Vec::new()), output).await?;
+        let workshop = Workshop::open(context, Purpose::Build, Reporter::new(Vec::new()), output).await?;
         let answer = decide(&workshop.session, &call).await;
         workshop.close(context).await;
         Ok::<Answer, Error>(answer)
@@ -81,9 +81,8 @@ fn find(context: &Context, name: &OsStr) -> Result<PathBuf, Error> {
         true => vec![context.dir.join(name)],
         false => std::env::split_paths(path).map(|dir| dir.join(name)).collect(),
     };
-    let executable = |path: &PathBuf| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
-    };
+    let executable =
+        |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
     let found = candidates.into_iter().find(executable).ok_or_else(not_found)?;
     found.canonicalize().map_err(Error::io("look at", &found))
 }

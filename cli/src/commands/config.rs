@@ -43,10 +43,12 @@ fn values(context: &Context) -> String {
     let width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or(0).min(40);
     let mut text = String::new();
     for (name, value, origin) in rows {
-        writeln!(text, "{name:<16} = {value:<width$}  # {origin}").expect("writing to a string does not fail");
+        writeln!(text, "{name:<16} = {value:<width$}  # {origin}")
+            .expect("writing to a string does not fail");
     }
     for tools in &context.config.tools {
-        writeln!(text, "[[tool]]           # {}", tools.path.display()).expect("writing to a string does not fail");
+        writeln!(text, "[[tool]]           # {}", tools.path.display())
+            .expect("writing to a string does not fail");
     }
     text
 }
@@ -58,7 +60,8 @@ fn keys() -> String {
         let also = if also.is_empty() { String::new() } else { format!(" (also {})", also.join(", ")) };
         let own = if key.safe { "" } else { "; in a project's file only if it is yours" };
         let name = key.name;
-        writeln!(text, "{name}{also}\n    {}: {}{own}", key.help, key.expected).expect("writing to a string does not fail");
+        writeln!(text, "{name}{also}\n    {}: {}{own}", key.help, key.expected)
+            .expect("writing to a string does not fail");
     }
     text
 }

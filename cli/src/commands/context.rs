@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use ggr_ir::RootPath;
+use ggr_ir::repo::Repo;
+
 use crate::args::Global;
 use crate::config::{Config, When};
 use crate::env::Environment;
@@ -34,6 +37,41 @@ impl Context {
         Ok(context)
     }
 
+    /// The repository that is there.
+    pub(crate) fn repository(&self) -> Result<Repo, Error> {
+        let given = self.config.dir.value.as_deref();
+        Repo::find(given, &self.dir)?.ok_or_else(|| Error::Unknown {
+            what: match given {
+                Some(path) => format!("there is no repository at `{}`", path.display()),
+                None => format!("there is no repository at or above `{}`", self.dir.display()),
+            },
+            hint: "a build with ggr makes one; `--dir` or GGR_DIR names one elsewhere".to_owned(),
+        })
+    }
+
+    /// The repository that is there, or a new one.
+    pub(crate) fn repository_or_new(&self) -> Result<Repo, Error> {
+        Ok(Repo::find_or_create(self.config.dir.value.as_deref(), &self.dir)?)
+    }
+
+    /// The directory whose `blobs/` holds the blobs.
+    pub(crate) fn blobs<'a>(&'a self, repo: &'a Repo) -> &'a Path {
+        self.config.store.value.as_deref().unwrap_or(repo.root())
+    }
+
+    /// A file's absolute path as the coordinator records it: the directory without symlinks, the name as it is.
+    pub(crate) fn absolute(&self, file: &Path) -> PathBuf {
+        let parent = match file.parent() {
+            Some(parent) if parent != Path::new("") => self.dir.join(parent),
+            _ => self.dir.clone(),
+        };
+        let real = parent.canonicalize();
+        let parent = real.unwrap_or_else(|_| {
+            RootPath::lexical(&self.dir, &parent).map_or(parent, |path| path.as_path().to_owned())
+        });
+        file.file_name().map_or(parent.clone(), |name| parent.join(name))
+    }
+
     /// Says something on standard error, unless the user wants quiet.
     pub(crate) fn note(&self, text: &str) {
         if !self.config.quiet.value {
@@ -44,7 +82,9 @@ impl Context {
     /// Whether a build gets a status line, if it has a terminal that can show one.
     pub(crate) fn shows_progress(&self) -> bool {
         let config = &self.config;
-        !config.quiet.value && config.progress.value != When::Never && self.env.value("TERM").is_none_or(|t| t != "dumb")
+        !config.quiet.value
+            && config.progress.value != When::Never
+            && self.env.value("TERM").is_none_or(|t| t != "dumb")
     }
 
     /// Prints a command's answer to standard output. A reader that has seen enough (`| head`) is no failure.
@@ -57,7 +97,9 @@ impl Context {
         let mut text = format!("{value:#}");
         text.push('\n');
         match self.json.as_deref() {
-            Some(path) if path != Path::new("-") => std::fs::write(path, text).map_err(Error::io("write", path)),
+            Some(path) if path != Path::new("-") => {
+                std::fs::write(path, text).map_err(Error::io("write", path))
+            }
             _ => print(&text),
         }
     }
@@ -65,8 +107,13 @@ impl Context {
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Error::io("write", "standard output")),
     }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::report::{
     Bar, ChromeTrace, CompileCommands, Event, JsonLines, Log, Reporter, Sink, SinkError, Summary, Terminal,
 };
-use crate::run::{Workshop, runtime};
+use crate::run::{Purpose, Workshop, runtime};
 
 /// Run a program whose name is one of ggr's commands
 #[derive(clap::Args, Debug)]
@@ -21,13 +21,18 @@ pub(crate) struct Args {
 }
 
 /// Runs a build under ggr and gives its exit code.
-pub(crate) fn run(context: &Context, command: &[OsString]) -> Result<ExitCode, Error> {
+pub(crate) fn run(context: &Context, purpose: Purpose, command: &[OsString]) -> Result<ExitCode, Error> {
     if context.env.value("GGR_SESSION").is_some() {
         return nested(command);
     }
     let bar = Bar::default();
     let terminal = if context.shows_progress() { Terminal::open(bar.clone()) } else { None };
-    let code = runtime()?.block_on(build(context, command, terminal.as_ref().map(|terminal| (terminal, bar))));
+    let code = runtime()?.block_on(build(
+        context,
+        purpose,
+        command,
+        terminal.as_ref().map(|terminal| (terminal, bar)),
+    ));
     if let Some(terminal) = terminal {
         terminal.end();
     }
@@ -50,6 +55,7 @@ fn nested(command: &[OsString]) -> Result<ExitCode, Error> {
 
 async fn build(
     context: &Context,
+    purpose: Purpose,
     command: &[OsString],
     terminal: Option<(&Terminal, Bar)>,
 ) -> Result<(ExitCode, Reporter), Error> {
@@ -62,7 +68,7 @@ async fn build(
         stdio = (stdout, Some(stderr));
     }
     let reporter = Reporter::new(Vec::new());
-    let mut workshop = Workshop::open(context, reporter.clone(), output).await?;
+    let mut workshop = Workshop::open(context, purpose, reporter.clone(), output).await?;
     reporter.set_sinks(sinks(context, &workshop, terminal.map(|(_, bar)| bar))?);
     if workshop.healed > 0 {
         let text = format!("removed {} placeholders that a killed ggr had left", workshop.healed);
@@ -74,6 +80,11 @@ async fn build(
     reporter.report(&Event::BuildStarted { command: words, slots: context.config.slots.value.get() });
     let end = coordinator::run(&workshop.session, command, &interception).await;
     drop(interception);
+    if purpose == Purpose::Trace {
+        let left = workshop.session.leave_placeholders(&workshop.repo)?;
+        let text = format!("{left} placeholders are left; `ggr force` makes them real");
+        reporter.report(&Event::Note { text });
+    }
     workshop.close(context).await;
     let code = match end? {
         BuildEnd::Exited(code) => code,

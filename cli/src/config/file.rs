@@ -69,7 +69,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, ConfigError> {
                 nearest: nearest(name),
             });
         };
-        let text = scalar(value.get_ref()).ok_or_else(|| key.refuse(path, span, value.get_ref().type_str()))?;
+        let text =
+            scalar(value.get_ref()).ok_or_else(|| key.refuse(path, span, value.get_ref().type_str()))?;
         parsed.settings.push(Setting { key, text, span });
     }
     Ok(parsed)
@@ -114,7 +115,10 @@ mod tests {
             "# ours\nslots = 4\nmax_cache = \"1G\"\n",
             "ggr.toml:3:1: unknown key `max_cache`\ndid you mean `max-cache`? `ggr config` lists every key",
         );
-        check("tools = 1", "ggr.toml:1:1: unknown key `tools`\ndid you mean `tool`? `ggr config` lists every key");
+        check(
+            "tools = 1",
+            "ggr.toml:1:1: unknown key `tools`\ndid you mean `tool`? `ggr config` lists every key",
+        );
         check(
             "zzz = 1",
             "ggr.toml:1:1: unknown key `zzz`\n`ggr config --keys` lists every key and what it takes",
@@ -136,7 +140,8 @@ mod tests {
     #[test]
     fn settings_and_tools_are_found() {
         let parsed = parse(Path::new("f"), "quiet = true\nslots = 3\n[[tool]]\nname = \"x\"\n").unwrap();
-        let found: Vec<_> = parsed.settings.iter().map(|s| (s.key.name, s.text.as_str(), s.span.line)).collect();
+        let found: Vec<_> =
+            parsed.settings.iter().map(|s| (s.key.name, s.text.as_str(), s.span.line)).collect();
         assert_eq!(found, [("quiet", "true", 1), ("slots", "3", 2)]);
         assert_eq!(parsed.tools.map(|span| span.line), Some(3));
     }

@@ -31,7 +31,12 @@ impl Key {
     pub(super) fn set(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), ConfigError> {
         let text = raw.text.to_string_lossy().into_owned();
         let origin = raw.origin.clone();
-        (self.set)(config, raw).ok_or(ConfigError::BadValue { origin, key: self.name, text, expected: self.expected })
+        (self.set)(config, raw).ok_or(ConfigError::BadValue {
+            origin,
+            key: self.name,
+            text,
+            expected: self.expected,
+        })
     }
 
     /// The value as text, and where it came from.

@@ -116,7 +116,10 @@ impl Config {
             key.set(&mut config, Raw { text, base: start, home: home.as_deref(), origin })?;
         }
         for (name, text) in flags {
-            let key = KEYS.iter().find(|key| key.name == *name).expect("flags name keys of the table: a test checks it");
+            let key = KEYS
+                .iter()
+                .find(|key| key.name == *name)
+                .expect("flags name keys of the table: a test checks it");
             let origin = Origin::Flag(key.flag.unwrap_or(key.name));
             key.set(&mut config, Raw { text, base: start, home: home.as_deref(), origin })?;
         }
@@ -134,8 +137,11 @@ impl Config {
                 self.ignored(path, setting.span, setting.key.name, why);
                 continue;
             }
-            let origin =
-                Origin::File { path: path.to_path_buf(), line: setting.span.line, column: setting.span.column };
+            let origin = Origin::File {
+                path: path.to_path_buf(),
+                line: setting.span.line,
+                column: setting.span.column,
+            };
             setting.key.set(self, Raw { text: setting.text.as_ref(), base, home, origin })?;
         }
         match (parsed.tools, trust) {
@@ -186,7 +192,9 @@ fn judge(owner: u32, mode: u32, user: u32) -> Trust {
 }
 
 fn user_file(env: &Environment) -> Option<PathBuf> {
-    env.value("GGR_CONFIG").map(PathBuf::from).or_else(|| Some(env.config_home()?.join("ggr").join("config.toml")))
+    env.value("GGR_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| Some(env.config_home()?.join("ggr").join("config.toml")))
 }
 
 /// The nearest `ggr.toml` at or above `start`.
@@ -214,20 +222,26 @@ mod tests {
         }
 
         fn load(&self, flags: &[(&'static str, OsString)]) -> Result<Config, ConfigError> {
-            let pairs: Vec<_> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let pairs: Vec<_> =
+                self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             Config::load(&Environment::of(&pairs), flags, &self.root.path().join("project/deep"))
         }
     }
 
     #[test]
     fn the_nearer_layer_wins_and_each_value_knows_its_own() {
-        let mut fixture = Fixture::new("slots = 1\nmode = \"wait\"\nquiet = true\n", "slots = 2\nmode = \"lazy\"\n");
+        let mut fixture =
+            Fixture::new("slots = 1\nmode = \"wait\"\nquiet = true\n", "slots = 2\nmode = \"lazy\"\n");
         fixture.env.push(("GGR_SLOTS".into(), "3".into()));
         let config = fixture.load(&[]).unwrap();
         assert_eq!((config.slots.value.get(), config.slots.origin), (3, Origin::Variable("GGR_SLOTS")));
         assert_eq!(config.mode.value, Mode::Lazy);
-        assert!(matches!(&config.mode.origin, Origin::File { path, line: 2, .. } if path.ends_with("project/ggr.toml")));
-        assert!(matches!(&config.quiet.origin, Origin::File { path, line: 3, .. } if path.ends_with("config.toml")));
+        assert!(
+            matches!(&config.mode.origin, Origin::File { path, line: 2, .. } if path.ends_with("project/ggr.toml"))
+        );
+        assert!(
+            matches!(&config.quiet.origin, Origin::File { path, line: 3, .. } if path.ends_with("config.toml"))
+        );
         assert_eq!(config.verify_rate.origin, Origin::Default);
         let config = fixture.load(&[("slots", "4".into())]).unwrap();
         assert_eq!((config.slots.value.get(), config.slots.origin), (4, Origin::Flag("--slots")));

@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_printed() {
-        let check = |text: &str, bytes: Option<u64>| assert_eq!(ByteSize::parse(text).map(|s| s.0), bytes, "{text}");
+        let check =
+            |text: &str, bytes: Option<u64>| assert_eq!(ByteSize::parse(text).map(|s| s.0), bytes, "{text}");
         check("0", Some(0));
         check("512", Some(512));
         check("512k", Some(512 << 10));

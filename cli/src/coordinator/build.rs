@@ -196,8 +196,10 @@ pub(crate) fn stop(root: u32, stuck: impl Fn() -> Vec<u32>, grace: Duration) {
                 kill(pid as i32, libc::SIGSTOP);
             }
             let kept = [callers::sink(root, 1), callers::sink(root, 2)];
-            let half_written =
-                descendants(root).into_iter().flat_map(|pid| open_for_writing(pid, &kept)).collect::<Vec<_>>();
+            let half_written = descendants(root)
+                .into_iter()
+                .flat_map(|pid| open_for_writing(pid, &kept))
+                .collect::<Vec<_>>();
             for pid in descendants(root).into_iter().rev() {
                 kill(pid as i32, libc::SIGKILL);
             }
@@ -214,7 +216,8 @@ fn is_make(pid: u32) -> bool {
 
 /// Whether a process has no children: something that works rather than waits.
 fn is_leaf(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).is_ok_and(|text| text.trim().is_empty())
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .is_ok_and(|text| text.trim().is_empty())
 }
 
 /// The regular files that a process has open for writing, those where the build's own output goes left out.

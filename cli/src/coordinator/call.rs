@@ -5,16 +5,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ggr_ir::protocol::launcher::{self, Reply, Request};
 use ggr_backends::drive::Finished;
 use ggr_backends::scheduler::Urgency;
 use ggr_ir::ThunkId;
+use ggr_ir::protocol::launcher::{self, Reply, Request};
 use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::callers;
 use super::deferred;
+use super::held_back;
 use super::session::{Ended, Session};
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
@@ -165,15 +166,22 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
-    if let Some(reductions) = session.look_up(&plan, &ids) {
+    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
+    let hold_back = defer && session.is_trace();
+    if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
-    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
-    let urgency = if defer { Urgency::Eventual } else { Urgency::Awaited };
-    session.submit(&plan, &ids, urgency).await;
+    let mut wanted = None;
+    if hold_back {
+        wanted = Some(session.held_back().add(&plan, &ids));
+    } else {
+        session.held_back().release(session, held_back::needs(&plan)).await;
+        let urgency = if defer { Urgency::Eventual } else { Urgency::Awaited };
+        session.submit(&plan, &ids, urgency).await;
+    }
     if defer {
-        match deferred::put_in_place(session, call, &plan, &ids) {
+        match deferred::put_in_place(session, call, &plan, &ids, wanted) {
             Ok(()) => return Answer::quiet(),
             // The tool itself will say best why its output cannot be written.
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),

@@ -90,7 +90,9 @@ fn caller(pid: u32) -> Caller {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split(|&b| b == 0).skip(1);
             match (words.next(), words.next()) {
-                (Some(b"-c" | b"-ec" | b"-ce" | b"-exc"), Some(script)) => Caller::RecipeShell(script.to_vec()),
+                (Some(b"-c" | b"-ec" | b"-ce" | b"-exc"), Some(script)) => {
+                    Caller::RecipeShell(script.to_vec())
+                }
                 _ => Caller::Shell,
             }
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use ggr_backends::drive::Finished;
 use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
+use tokio::sync::watch;
 
 use super::call::Call;
 use super::placeholders::Placeholder;
@@ -19,19 +20,31 @@ struct Deferred {
     plan: Plan,
     ids: Vec<ThunkId>,
     placeholders: Vec<Arc<Placeholder>>,
+    /// Becomes true when somebody asks for it; nothing: it was asked for from the start.
+    wanted: Option<watch::Receiver<bool>>,
 }
 
 /// Writes what the model knows already, puts placeholders for the rest, and sees to it that they become real.
 ///
 /// # Errors
 /// If a file cannot be written: nothing is left behind, and the real tool should run.
-pub(crate) fn put_in_place(session: &Arc<Session>, call: &Call, plan: &Plan, ids: &[ThunkId]) -> io::Result<()> {
+pub(crate) fn put_in_place(
+    session: &Arc<Session>,
+    call: &Call,
+    plan: &Plan,
+    ids: &[ThunkId],
+    wanted: Option<watch::Receiver<bool>>,
+) -> io::Result<()> {
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
         for output in &plan.outputs {
             let permissions = output.permissions & !call.umask;
             session.journal(&output.path, &output.output)?;
-            placeholders.push(session.placeholders().create(&output.path, output.output.clone(), permissions)?);
+            placeholders.push(session.placeholders().create(
+                &output.path,
+                output.output.clone(),
+                permissions,
+            )?);
         }
         for (path, bytes) in &plan.written {
             std::fs::write(path, bytes)?;
@@ -47,18 +60,27 @@ pub(crate) fn put_in_place(session: &Arc<Session>, call: &Call, plan: &Plan, ids
         plan: plan.clone(),
         ids: ids.to_vec(),
         placeholders,
+        wanted,
     };
     session.spawn(follow(Arc::clone(session), deferred));
     Ok(())
 }
 
-async fn follow(session: Arc<Session>, deferred: Deferred) {
+async fn follow(session: Arc<Session>, mut deferred: Deferred) {
+    if let Some(wanted) = &mut deferred.wanted
+        && wanted.wait_for(|wanted| *wanted).await.is_err()
+    {
+        // The session ends and nobody has asked: the placeholder stays.
+        return;
+    }
     match session.results(&deferred.ids).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
                 Ok(()) => session.print_for_build(&reductions),
-                Err(error) => session.fail_build(format!("writing the outputs of `{}`: {error}", deferred.plan.label)),
+                Err(error) => {
+                    session.fail_build(format!("writing the outputs of `{}`: {error}", deferred.plan.label))
+                }
             }
         }
         // Stopping: whoever stops the build removes its placeholders. The same goes for what waits for a failure.
@@ -93,7 +115,9 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
             let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
             match taken {
                 Ok(reduction) => session.resolve(&deferred.ids, &reduction).await,
-                Err(error) => session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label)),
+                Err(error) => {
+                    session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label))
+                }
             }
         }
         Ok(_) => session.believe_failure(last).await,

@@ -6,6 +6,7 @@ mod call;
 mod callers;
 mod deferred;
 pub(crate) mod heal;
+mod held_back;
 pub(crate) mod keeper;
 mod launcher;
 mod materialize;
@@ -24,7 +25,8 @@ use std::time::Duration;
 pub(crate) use call::{Answer, Call, decide};
 pub(crate) use session::{Output, Parts, Session};
 
-use build::{Build, Start, StartError};
+pub(crate) use build::StartError;
+use build::{Build, Start};
 use keeper::Keeper;
 use session::Course;
 
@@ -78,7 +80,9 @@ impl RunError {
     /// The kind, which decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            RunError::Start(StartError::Command { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            RunError::Start(StartError::Command { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 Kind::NotFound
             }
             RunError::Start(StartError::Command { .. }) => Kind::CannotRun,

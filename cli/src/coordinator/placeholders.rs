@@ -52,15 +52,26 @@ impl Placeholders {
     ///
     /// # Errors
     /// Those of unlinking and creating: the caller then runs the tool here, which says it best.
-    pub(crate) fn create(&self, path: &Path, output: OutputRef, permissions: u32) -> io::Result<Arc<Placeholder>> {
+    pub(crate) fn create(
+        &self,
+        path: &Path,
+        output: OutputRef,
+        permissions: u32,
+    ) -> io::Result<Arc<Placeholder>> {
         remove_if_there(path)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(&placeholder::bytes(&output))?;
         file.set_permissions(fs::Permissions::from_mode(permissions))?;
         let meta = file.metadata()?;
         let id = (meta.dev(), meta.ino());
-        let made = Arc::new(Placeholder { file, id, path: path.to_owned(), output, held: Mutex::default(), settled: watch::Sender::new(false) });
+        let made = Arc::new(Placeholder {
+            file,
+            id,
+            path: path.to_owned(),
+            output,
+            held: Mutex::default(),
+            settled: watch::Sender::new(false),
+        });
         self.files.lock().expect("no holder panics").insert(id, Arc::clone(&made));
         self.count.fetch_add(1, Ordering::AcqRel);
         Ok(made)
@@ -132,7 +143,10 @@ impl Placeholders {
     /// The processes that wait for a placeholder.
     pub(crate) fn waiting(&self) -> Vec<u32> {
         let files = self.files.lock().expect("no holder panics");
-        files.values().flat_map(|p| p.held.lock().expect("no holder panics").iter().map(|h| h.pid).collect::<Vec<_>>()).collect()
+        files
+            .values()
+            .flat_map(|p| p.held.lock().expect("no holder panics").iter().map(|h| h.pid).collect::<Vec<_>>())
+            .collect()
     }
 }
 

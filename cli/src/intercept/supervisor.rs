@@ -140,7 +140,9 @@ fn named_file(call: &Notification) -> Option<FileId> {
         libc::SYS_openat2 | libc::SYS_execveat => (args[0] as i32, args[1], 0),
         _ => (libc::AT_FDCWD, args[0], 0),
     };
-    if flags & libc::O_DIRECTORY != 0 || flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
+    if flags & libc::O_DIRECTORY != 0
+        || flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL
+    {
         return None;
     }
     let path = sys::read_path(call.pid, path).ok()?;

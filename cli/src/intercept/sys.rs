@@ -22,14 +22,11 @@ pub(super) type Notification = libc::seccomp_notif;
 /// # Errors
 /// `EACCES` without `CAP_SYS_ADMIN` and no-new-privileges; `EBUSY` if a filter with a listener is there already.
 pub(super) fn install_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
-    let program =
-        libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    let flags =
-        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     // SAFETY: `program` points to `len` filter instructions that live across the call; the kernel copies them.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -82,9 +79,7 @@ pub(super) fn read_path(pid: u32, address: u64) -> io::Result<Vec<u8>> {
         let local = libc::iovec { iov_base: chunk.as_mut_ptr().cast(), iov_len: want };
         let remote = libc::iovec { iov_base: at as usize as *mut libc::c_void, iov_len: want };
         // SAFETY: `local` describes our own buffer; the kernel checks `remote` against the other process.
-        let n = unsafe {
-            libc::process_vm_readv(pid as c_int, &raw const local, 1, &raw const remote, 1, 0)
-        };
+        let n = unsafe { libc::process_vm_readv(pid as c_int, &raw const local, 1, &raw const remote, 1, 0) };
         if n <= 0 {
             return Err(io::Error::last_os_error());
         }

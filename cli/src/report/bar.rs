@@ -88,9 +88,12 @@ mod tests {
         assert_eq!(line(&tally, at(1)), "");
         for (n, name) in [(1, "gcc slow.o"), (2, "gcc quick.o")] {
             let (thunk, label) = (ThunkId::synthetic(n), Arc::<str>::from(name));
-            tally.take(at(n), &Event::Traced { thunk, label: label.clone(), waits_for: vec![], outputs: vec![] });
+            tally.take(
+                at(n),
+                &Event::Traced { thunk, label: label.clone(), waits_for: vec![], outputs: vec![] },
+            );
             tally.take(at(n), &Event::Ready { thunk });
-            tally.take(at(n), &Event::Started { thunk, worker: 0, label });
+            tally.take(at(n), &Event::Started { thunk, label, backend: "local".into() });
         }
         assert_eq!(
             line(&tally, at(65)),

@@ -125,6 +125,9 @@ impl Sink for ChromeTrace {
             }
             Event::Started { .. } | Event::Ready { .. } => self.counters(at),
             Event::CacheHit { label, .. } => self.instant(at, "cached", label),
+            Event::Doubted { label, why, .. } => {
+                self.instant(at, "failed in the sandbox", &format!("{label}: {why}"))
+            }
             Event::Retried { label, why, .. } => self.instant(at, "retried", &format!("{label}: {why}")),
             Event::Failed { label, why, .. } => self.instant(at, "failed", &format!("{label}: {why}")),
             Event::RanHere { label, reason, took, .. } => self.ran_here(at, label, reason, *took),
@@ -184,7 +187,9 @@ mod tests {
         let slices: Vec<_> = events
             .iter()
             .filter(|e| e["ph"] == "X")
-            .map(|e| format!("{}/{} {} {}+{}", e["pid"], e["tid"], e["name"].as_str().unwrap(), e["ts"], e["dur"]))
+            .map(|e| {
+                format!("{}/{} {} {}+{}", e["pid"], e["tid"], e["name"].as_str().unwrap(), e["ts"], e["dur"])
+            })
             .collect();
         assert_eq!(
             slices,

@@ -17,8 +17,8 @@ use super::reporter::{Sink, SinkError};
 /// What the names of sources end in (GCC's manual, "Options Controlling the Kind of Output"): C, C++, Objective-C,
 /// assembler and Fortran.
 const SOURCES: &[&str] = &[
-    "C", "CPP", "F", "F90", "M", "S", "c", "c++", "cc", "cp", "cpp", "cxx", "f", "f90", "i", "ii", "m", "mi", "mii", "mm",
-    "s", "sx",
+    "C", "CPP", "F", "F90", "M", "S", "c", "c++", "cc", "cp", "cpp", "cxx", "f", "f90", "i", "ii", "m", "mi",
+    "mii", "mm", "s", "sx",
 ];
 
 /// Names of drivers that compile, after a triplet and before a version.
@@ -26,8 +26,30 @@ const COMPILERS: &[&str] = &["gcc", "g++", "cc", "c++", "clang", "clang++", "gfo
 
 /// Flags whose argument is the next word and could be taken for a source.
 const WITH_ARGUMENT: &[&str] = &[
-    "-o", "-x", "-I", "-D", "-U", "-L", "-include", "-imacros", "-isystem", "-iquote", "-idirafter", "-MF", "-MT",
-    "-MQ", "-Xlinker", "-Xassembler", "-Xpreprocessor", "-T", "-u", "-z", "-B", "-specs", "--param", "-aux-info",
+    "-o",
+    "-x",
+    "-I",
+    "-D",
+    "-U",
+    "-L",
+    "-include",
+    "-imacros",
+    "-isystem",
+    "-iquote",
+    "-idirafter",
+    "-MF",
+    "-MT",
+    "-MQ",
+    "-Xlinker",
+    "-Xassembler",
+    "-Xpreprocessor",
+    "-T",
+    "-u",
+    "-z",
+    "-B",
+    "-specs",
+    "--param",
+    "-aux-info",
 ];
 
 #[derive(Serialize)]
@@ -100,7 +122,12 @@ fn rows(call: &Call) -> Vec<Row> {
     }
     sources
         .into_iter()
-        .map(|file| Row { directory: call.dir.clone(), arguments: call.args.clone(), file, output: output.clone() })
+        .map(|file| Row {
+            directory: call.dir.clone(),
+            arguments: call.args.clone(),
+            file,
+            output: output.clone(),
+        })
         .collect()
 }
 
@@ -137,7 +164,9 @@ mod tests {
 
     #[test]
     fn other_calls_are_left_out() {
-        for command in ["ar rc lib.a a.o", "gcc a.o -o prog", "gcc -E a.c", "gcc --version", "gcc -M a.c", "ld -o x x.o"] {
+        for command in
+            ["ar rc lib.a a.o", "gcc a.o -o prog", "gcc -E a.c", "gcc --version", "gcc -M a.c", "ld -o x x.o"]
+        {
             check(command, &[]);
         }
     }

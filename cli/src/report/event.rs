@@ -46,17 +46,17 @@ pub(crate) enum Event {
         /// Which.
         #[serde(serialize_with = "display")]
         thunk: ThunkId,
-        /// The worker's number, from 0.
-        worker: u32,
         /// As `gcc foo.o`.
         label: Arc<str>,
+        /// Where, as `local`.
+        backend: Arc<str>,
     },
     /// It ran, and was replaced by its outputs.
     Finished {
         /// Which.
         #[serde(serialize_with = "display")]
         thunk: ThunkId,
-        /// Where.
+        /// The worker's number, from 0.
         worker: u32,
         /// As `gcc foo.o`.
         label: Arc<str>,
@@ -92,6 +92,16 @@ pub(crate) enum Event {
         /// As `gcc foo.o`.
         label: Arc<str>,
         /// What happened to the attempt.
+        why: String,
+    },
+    /// Its program failed in the sandbox; the call is run here before that is believed.
+    Doubted {
+        /// Which.
+        #[serde(serialize_with = "display")]
+        thunk: ThunkId,
+        /// As `gcc foo.o`.
+        label: Arc<str>,
+        /// What happened.
         why: String,
     },
     /// Its program failed, or no place could run it.

@@ -55,7 +55,8 @@ impl Sink for JsonLines {
             return;
         }
         let line = Line { ggr: VERSION, at_us: at.as_micros() as u64, event };
-        let mut text = serde_json::to_vec(&line).expect("events have text keys and no number that JSON lacks");
+        let mut text =
+            serde_json::to_vec(&line).expect("events have text keys and no number that JSON lacks");
         text.push(b'\n');
         self.failed = self.out.write_all(&text).err();
     }

@@ -109,13 +109,16 @@ impl Log {
             OpenOptions::new().append(true).create(true).open(&path)
         };
         match open() {
-            Ok(file) => Ok(Self { file, pending: Vec::new(), outputs: HashMap::default(), failed: None, path }),
+            Ok(file) => {
+                Ok(Self { file, pending: Vec::new(), outputs: HashMap::default(), failed: None, path })
+            }
             Err(source) => Err(SinkError { path, source }),
         }
     }
 
     fn put(&mut self, line: &Line) {
-        let mut text = serde_json::to_vec(line).expect("lines hold text and numbers; paths were text when they came");
+        let mut text =
+            serde_json::to_vec(line).expect("lines hold text and numbers; paths were text when they came");
         text.push(b'\n');
         if text.len() > MAX_LINE {
             return;

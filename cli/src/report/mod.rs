@@ -7,6 +7,7 @@
 //! build fail: a sink that cannot write says so once, at the end.
 
 mod bar;
+mod bridge;
 mod chrome;
 mod compile_commands;
 mod event;
@@ -18,11 +19,12 @@ mod summary;
 mod tally;
 mod terminal;
 
+pub(crate) use bar::Bar;
+pub(crate) use bridge::forward;
 pub(crate) use chrome::ChromeTrace;
 pub(crate) use compile_commands::CompileCommands;
 pub(crate) use event::{Call, Event};
 pub(crate) use lines::JsonLines;
-pub(crate) use bar::Bar;
 pub(crate) use log::Log;
 pub(crate) use reporter::{Reporter, Sink, SinkError};
 pub(crate) use summary::{Summary, seconds};

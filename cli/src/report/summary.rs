@@ -56,8 +56,13 @@ fn line(text: &mut String, line: &str) {
 
 fn counts(tally: &Tally) -> String {
     let mut parts = vec![format!("{} from the cache", tally.hits), format!("{} ran", tally.ran)];
-    let rest = tally.traced.saturating_sub(tally.done() + tally.failed);
-    for (count, what) in [(tally.failed, "failed"), (tally.retried, "retried"), (rest, "not made")] {
+    let rest = tally.traced.saturating_sub(tally.done() + tally.failed + tally.doubted);
+    for (count, what) in [
+        (tally.failed, "failed"),
+        (tally.doubted, "failed in the sandbox first"),
+        (tally.retried, "retried"),
+        (rest, "not made"),
+    ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
@@ -76,7 +81,8 @@ fn times(tally: &Tally) -> String {
     if total > Duration::ZERO {
         let shown = path.iter().rev().take(PATH).rev().map(|label| &**label).collect::<Vec<_>>().join(" > ");
         let more = if path.len() > PATH { "… > " } else { "" };
-        write!(text, ", critical path {}: {more}{shown}", seconds(total)).expect("writing to a string does not fail");
+        write!(text, ", critical path {}: {more}{shown}", seconds(total))
+            .expect("writing to a string does not fail");
     }
     text
 }
@@ -132,7 +138,12 @@ mod tests {
     }
 
     fn here(reason: &str) -> Event {
-        Event::RanHere { label: "x".into(), reason: reason.into(), took: Duration::from_millis(100), outputs: vec![] }
+        Event::RanHere {
+            label: "x".into(),
+            reason: reason.into(),
+            took: Duration::from_millis(100),
+            outputs: vec![],
+        }
     }
 
     fn check(events: &[Event], wall: Duration, expected: &str) {

@@ -22,6 +22,8 @@ pub(crate) struct Tally {
     pub(crate) ran: usize,
     /// Attempts that came to nothing.
     pub(crate) retried: usize,
+    /// Thunks that failed in the sandbox, and were tried here.
+    pub(crate) doubted: usize,
     /// Thunks given up.
     pub(crate) failed: usize,
     /// Calls caught.
@@ -69,10 +71,7 @@ impl Tally {
                     self.graph[*node].took = timings.staged + timings.ran + timings.harvested;
                 }
             }
-            Event::CacheHit { .. } => {
-                self.ready = self.ready.saturating_sub(1);
-                self.hits += 1;
-            }
+            Event::CacheHit { .. } => self.hits += 1,
             Event::RanHere { reason, took, .. } => {
                 *self.here.entry(reason.clone()).or_default() += 1;
                 self.work += *took;
@@ -81,6 +80,10 @@ impl Tally {
                 self.running.remove(thunk);
                 self.retried += 1;
                 self.ready += 1;
+            }
+            Event::Doubted { thunk, .. } => {
+                self.running.remove(thunk);
+                self.doubted += 1;
             }
             Event::Failed { thunk, .. } => {
                 self.running.remove(thunk);
@@ -129,7 +132,8 @@ impl Tally {
         }
         let last = (0..best.len()).max_by_key(|i| best[*i].0);
         let total = last.map_or(Duration::ZERO, |i| best[i].0);
-        let mut path: Vec<_> = std::iter::successors(last, |i| best[*i].1).map(|i| self.graph[i].label.clone()).collect();
+        let mut path: Vec<_> =
+            std::iter::successors(last, |i| best[*i].1).map(|i| self.graph[i].label.clone()).collect();
         path.reverse();
         (total, path)
     }

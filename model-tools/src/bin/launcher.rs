@@ -89,9 +89,8 @@ fn request(argc: c_int, argv: *const *const c_char) -> io::Result<Request> {
         // SAFETY: the C run-time passes `argc` valid strings in `argv`.
         .map(|i| unsafe { std::ffi::CStr::from_ptr(*argv.add(i)) }.to_bytes().to_vec())
         .collect();
-    let env = std::env::vars_os()
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .collect();
+    let env =
+        std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
     // SAFETY: umask cannot fail, and this process has one thread.
     let mask = unsafe {
         let mask = umask(0);

@@ -41,7 +41,11 @@ impl<'a> Clean<'a> {
                     Cow::Owned(text)
                 }
             };
-            let cuts = if start == 0 { Vec::new() } else { vec![Cut { clean: 0, raw: start, lines: 0, trigraph: false }] };
+            let cuts = if start == 0 {
+                Vec::new()
+            } else {
+                vec![Cut { clean: 0, raw: start, lines: 0, trigraph: false }]
+            };
             return Clean { text, cuts };
         }
         rewrite(raw, start, trigraphs)
@@ -114,7 +118,9 @@ fn rewrite(raw: &[u8], start: usize, trigraphs: bool) -> Clean<'static> {
                 continue;
             }
         };
-        if replacement == b'\\' && let Some(end) = splice_end(raw, backslash_end) {
+        if replacement == b'\\'
+            && let Some(end) = splice_end(raw, backslash_end)
+        {
             text.extend_from_slice(&raw[from..at]);
             cuts.push(Cut { clean: text.len(), raw: end, lines: 1, trigraph: false });
             (from, at) = (end, end);

@@ -198,9 +198,8 @@ impl Unit<'_> {
             if tok.kind != Kind::Padding {
                 break tok;
             }
-            let replaces = padding.is_none_or(|old| {
-                !old.has(HAS_SOURCE) || (!old.has(SOURCE_WHITE) && !tok.has(HAS_SOURCE))
-            });
+            let replaces = padding
+                .is_none_or(|old| !old.has(HAS_SOURCE) || (!old.has(SOURCE_WHITE) && !tok.has(HAS_SOURCE)));
             if replaces {
                 padding = Some(tok);
             }
@@ -262,7 +261,8 @@ impl Unit<'_> {
         if left_out {
             args.push(Arg::default());
         }
-        if def.variadic && (left_out || lone_empty)
+        if def.variadic
+            && (left_out || lone_empty)
             && let Some(arg) = args.last_mut()
         {
             arg.missing = true;
@@ -367,7 +367,8 @@ impl Unit<'_> {
         for tok in toks {
             if tok.kind == Kind::Padding {
                 let replaces = source.is_none_or(|old| {
-                    let white = if old.kind == Kind::Padding { old.has(SOURCE_WHITE) } else { old.has(PREV_WHITE) };
+                    let white =
+                        if old.kind == Kind::Padding { old.has(SOURCE_WHITE) } else { old.has(PREV_WHITE) };
                     !white && !tok.has(HAS_SOURCE)
                 });
                 if replaces {
@@ -427,7 +428,8 @@ impl Unit<'_> {
         if text.starts_with(b"//") || text.starts_with(b"/*") {
             return Err(ScanMiss::unsure("a paste that makes a comment"));
         }
-        let single = Tokenizer::new(&text, self.mode, super::token::Headers::Never).single(&mut symbols.lock());
+        let single =
+            Tokenizer::new(&text, self.mode, super::token::Headers::Never).single(&mut symbols.lock());
         match single {
             Some(tok) => Ok(Tok { flags: lhs.flags & PREV_WHITE, ..tok }),
             None => Err(ScanMiss::unsure("a paste that makes no token")),

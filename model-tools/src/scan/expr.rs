@@ -234,7 +234,8 @@ impl Unit<'_> {
             Kind::EqEq => return Ok(Num::truth(left.bits == right.bits)),
             Kind::NotEq => return Ok(Num::truth(left.bits != right.bits)),
             _ => {
-                let order = if unsigned { left.bits.cmp(&right.bits) } else { left.signed().cmp(&right.signed()) };
+                let order =
+                    if unsigned { left.bits.cmp(&right.bits) } else { left.signed().cmp(&right.signed()) };
                 return Ok(Num::truth(match kind {
                     Kind::Less => order.is_lt(),
                     Kind::LessEq => order.is_le(),

@@ -8,11 +8,12 @@ use super::lexed::{Expr, Header, Include, IncludeKind, Lexed, MacroText, Op, Opt
 use super::mode::Mode;
 use super::symbol::{self, Interning, Sym, Symbols};
 use super::token::{Headers, Tokenizer, is_ident, is_space};
-use super::traits;
+use super::traits::Places;
 
 /// Lexes the raw bytes of a file.
 pub(crate) fn lex(raw: &[u8], mode: Mode, symbols: &Symbols) -> Lexed {
     let clean = Clean::new(raw, mode);
+    let places = Places::find(&clean.text);
     let mut lexer = Lexer {
         raw,
         text: &clean.text,
@@ -23,6 +24,8 @@ pub(crate) fn lex(raw: &[u8], mode: Mode, symbols: &Symbols) -> Lexed {
         interning: symbols.lock(),
         conditions: Conditions::default(),
         scratch: Vec::new(),
+        comments: Vec::new(),
+        note_comments: !places.is_empty(),
         out: Lexed::default(),
     };
     lexer.run();
@@ -33,7 +36,7 @@ pub(crate) fn lex(raw: &[u8], mode: Mode, symbols: &Symbols) -> Lexed {
             out.unsure.get_or_insert(reason.to_owned());
         }
     }
-    traits::note(&clean.text, &mut out.traits);
+    places.note(&lexer.comments, &mut out.traits);
     out.content = (symbol::hash(raw), raw.len() as u64);
     out.prepare();
     out
@@ -50,6 +53,9 @@ struct Lexer<'a> {
     interning: Interning<'a>,
     conditions: Conditions,
     scratch: Vec<u8>,
+    /// Where comments stand, if anything in the text makes that matter.
+    comments: Vec<(usize, usize)>,
+    note_comments: bool,
     out: Lexed,
 }
 
@@ -95,7 +101,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn digraph_hash(&self) -> bool {
-        self.mode.has(Mode::DIGRAPHS) && self.text[self.at..].starts_with(b"%:") && !self.text[self.at..].starts_with(b"%:%:")
+        self.mode.has(Mode::DIGRAPHS)
+            && self.text[self.at..].starts_with(b"%:")
+            && !self.text[self.at..].starts_with(b"%:%:")
     }
 
     /// Moves over white space and comments, but not over the end of the line.
@@ -111,6 +119,15 @@ impl<'a> Lexer<'a> {
 
     /// If a comment starts here, moves to its end (a line comment's newline is left).
     fn comment(&mut self) -> bool {
+        let start = self.at;
+        let found = self.pass_comment();
+        if found && self.note_comments {
+            self.comments.push((start, self.at));
+        }
+        found
+    }
+
+    fn pass_comment(&mut self) -> bool {
         match self.peek(1) {
             Some(b'*') => {
                 match memmem::find(&self.text[self.at + 2..], b"*/") {
@@ -126,7 +143,8 @@ impl<'a> Lexer<'a> {
                 if self.mode.has(Mode::C90) {
                     self.out.unsure.get_or_insert_with(|| "`//` in ISO C90".to_owned());
                 }
-                self.at = memchr(b'\n', &self.text[self.at..]).map_or(self.text.len(), |length| self.at + length);
+                self.at =
+                    memchr(b'\n', &self.text[self.at..]).map_or(self.text.len(), |length| self.at + length);
                 true
             }
             _ => false,
@@ -215,7 +233,10 @@ impl<'a> Lexer<'a> {
         let open = self.clean.raw_position(self.at + 1);
         let end = memchr(b'(', &self.raw[open..]).filter(|length| *length <= 16).and_then(|length| {
             let prefix = &self.raw[open..open + length];
-            if prefix.iter().any(|byte| matches!(byte, b' ' | b')' | b'\\' | b'\t' | b'\n' | b'?' | 0x0b | 0x0c)) {
+            if prefix
+                .iter()
+                .any(|byte| matches!(byte, b' ' | b')' | b'\\' | b'\t' | b'\n' | b'?' | 0x0b | 0x0c))
+            {
                 return None;
             }
             let mut close = vec![b')'];
@@ -247,7 +268,10 @@ impl<'a> Lexer<'a> {
     /// The name or number at this place.
     fn word(&mut self) -> &'a [u8] {
         let start = self.at;
-        while self.peek(0).is_some_and(|byte| is_ident(byte) || (byte == b'$' && self.mode.has(Mode::DOLLARS))) {
+        while self
+            .peek(0)
+            .is_some_and(|byte| is_ident(byte) || (byte == b'$' && self.mode.has(Mode::DOLLARS)))
+        {
             self.at += 1;
         }
         &self.text[start..self.at]
@@ -335,7 +359,9 @@ impl<'a> Lexer<'a> {
 
     fn define(&mut self) {
         self.conditions.directive();
-        let name = self.macro_name().filter(|name| *name != Sym::DEFINED && *name != Sym::VA_ARGS && *name != Sym::VA_OPT);
+        let name = self
+            .macro_name()
+            .filter(|name| *name != Sym::DEFINED && *name != Sym::VA_ARGS && *name != Sym::VA_OPT);
         let Some(name) = name else {
             return self.unsure_line_after("a `#define` of a strange name");
         };

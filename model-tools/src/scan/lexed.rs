@@ -15,14 +15,37 @@ pub(crate) enum Op {
     Define(u32),
     Undef(Sym),
     /// `next`: the branch that follows, or the `#endif`.
-    If { expr: u32, next: u32 },
-    Ifdef { name: Sym, next: u32 },
-    Ifndef { name: Sym, next: u32 },
+    If {
+        expr: u32,
+        next: u32,
+    },
+    Ifdef {
+        name: Sym,
+        next: u32,
+    },
+    Ifndef {
+        name: Sym,
+        next: u32,
+    },
     /// Reached from a branch that was taken: go to `end`. Reached from one that was not: test.
-    Elif { expr: u32, next: u32, end: u32 },
-    Elifdef { name: Sym, next: u32, end: u32 },
-    Elifndef { name: Sym, next: u32, end: u32 },
-    Else { end: u32 },
+    Elif {
+        expr: u32,
+        next: u32,
+        end: u32,
+    },
+    Elifdef {
+        name: Sym,
+        next: u32,
+        end: u32,
+    },
+    Elifndef {
+        name: Sym,
+        next: u32,
+        end: u32,
+    },
+    Else {
+        end: u32,
+    },
     Endif,
     /// Index into [`Lexed::includes`].
     Include(u32),

@@ -48,7 +48,9 @@ impl MacroDef {
                     (tok.kind, tok.arg) = (Kind::Param, at as u16);
                 }
             }
-            if self.fun_like && self.body.last().is_some_and(|last| last.kind == Kind::Hash && !last.has(PASTE_LEFT)) {
+            if self.fun_like
+                && self.body.last().is_some_and(|last| last.kind == Kind::Hash && !last.has(PASTE_LEFT))
+            {
                 if tok.kind == Kind::Param {
                     let hash = self.body.pop().unwrap_or(tok);
                     tok.flags = (tok.flags & !PREV_WHITE) | STRINGIFY | (hash.flags & PREV_WHITE);
@@ -68,7 +70,10 @@ impl MacroDef {
         if paste {
             return Err("`##` at the end of a macro");
         }
-        if self.fun_like && !mode.has(Mode::ASSEMBLER) && self.body.last().is_some_and(|last| last.kind == Kind::Hash) {
+        if self.fun_like
+            && !mode.has(Mode::ASSEMBLER)
+            && self.body.last().is_some_and(|last| last.kind == Kind::Hash)
+        {
             return Err("`#` at the end of a macro");
         }
         if let Some(first) = self.body.first_mut() {
@@ -90,7 +95,9 @@ fn parameters(toks: &[Tok], interning: &mut Interning<'_>) -> Option<(Vec<Sym>, 
                 names.push(tok.sym);
                 previous = true;
             }
-            Kind::CloseParen if previous || names.is_empty() || variadic => return Some((names, variadic, at + 1)),
+            Kind::CloseParen if previous || names.is_empty() || variadic => {
+                return Some((names, variadic, at + 1));
+            }
             Kind::Comma if previous && !variadic => previous = false,
             Kind::Punct if tok.sym == ellipsis && !variadic => {
                 if !previous {

@@ -47,9 +47,9 @@ impl Mode {
     /// The mode that a compiler with these facts reads in.
     pub(crate) fn of(compiler: &Compiler, facts: &Facts) -> Result<Mode, ScanMiss> {
         for flag in &compiler.flags {
-            let unsure = UNSURE_FLAGS.iter().any(|known| {
-                known.strip_suffix('*').map_or(flag == known, |start| flag.starts_with(start))
-            });
+            let unsure = UNSURE_FLAGS
+                .iter()
+                .any(|known| known.strip_suffix('*').map_or(flag == known, |start| flag.starts_with(start)));
             if unsure {
                 return Err(ScanMiss::unsure(format!("flag `{flag}`")));
             }
@@ -65,8 +65,12 @@ impl Mode {
         let value = |name: &str| macro_value(&facts.macros, name);
         let strict = value("__STRICT_ANSI__").is_some();
         let number = |text: Option<&[u8]>| -> u64 {
-            let digits: String =
-                text.unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).map(|&b| b as char).collect();
+            let digits: String = text
+                .unwrap_or_default()
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .map(|&b| b as char)
+                .collect();
             digits.parse().unwrap_or(0)
         };
         mode.set(Mode::STRICT, strict);

@@ -9,7 +9,7 @@ use super::facts::{CompilerFacts, Facts};
 use super::lexed::Lexed;
 use super::macros::{Builtin, MacroTable};
 use super::mode::Mode;
-use super::request::{Compiler, MacroFlag, ScanRequest};
+use super::request::{Compiler, Language, MacroFlag, ScanRequest};
 use super::result::{Scan, ScanMiss};
 use super::symbol::{Sym, Symbols};
 use super::unit::Unit;
@@ -84,6 +84,15 @@ impl Scanner {
         result.map(Arc::new)
     }
 
+    /// Asks the compiler what a scan of this request would need to know, if it has not been asked yet.
+    pub fn prepare(&self, request: &ScanRequest) -> Result<(), ScanMiss> {
+        let setup = self.setup(request)?;
+        if request.compiler.language != Language::Assembler {
+            self.feature(request, &setup, b"__has_attribute(noreturn)")?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn symbols(&self) -> &Symbols {
         &self.symbols
     }
@@ -114,7 +123,8 @@ impl Scanner {
         }
         let compiler = &request.compiler;
         let facts = self.compilers.facts(compiler, &request.dir);
-        let facts = facts.map_err(|error| ScanMiss::unsure(format!("the compiler cannot be asked: {error}")))?;
+        let facts =
+            facts.map_err(|error| ScanMiss::unsure(format!("the compiler cannot be asked: {error}")))?;
         let setup = Arc::new(self.set_up(compiler, facts)?);
         setups.insert(compiler.clone(), Arc::clone(&setup));
         Ok(setup)
@@ -127,11 +137,13 @@ impl Scanner {
         if predefined.unsure.is_some() {
             return Err(ScanMiss::unsure("the compiler's predefined macros"));
         }
-        let special = facts.special.iter().map(|name| (self.symbols.intern(name.as_bytes()), Builtin::of(name)));
+        let special =
+            facts.special.iter().map(|name| (self.symbols.intern(name.as_bytes()), Builtin::of(name)));
         let special = special.collect();
         let hosted = memchr::memmem::find(&facts.macros, b"#define __STDC_HOSTED__ 1").is_some();
         let standard = !compiler.flags.iter().any(|flag| flag == "-nostdinc");
-        let names = |list: &str| list.split_whitespace().map(|name| self.symbols.intern(name.as_bytes())).collect();
+        let names =
+            |list: &str| list.split_whitespace().map(|name| self.symbols.intern(name.as_bytes())).collect();
         Ok(Setup {
             mode,
             predefined: Arc::new(predefined),
@@ -156,7 +168,8 @@ impl Scanner {
             tests.extend(request.compiler.language.usual_features());
         }
         let values = self.compilers.features(&request.compiler, &request.dir, &tests);
-        let values = values.map_err(|error| ScanMiss::unsure(format!("the compiler cannot be asked: {error}")))?;
+        let values =
+            values.map_err(|error| ScanMiss::unsure(format!("the compiler cannot be asked: {error}")))?;
         features.extend(tests.into_iter().map(String::into_bytes).zip(values.iter().copied()));
         values.first().copied().ok_or_else(|| ScanMiss::unsure("the compiler gave no answer"))
     }

@@ -203,7 +203,12 @@ impl Unit<'_> {
     }
 
     /// `_cpp_find_file`: the file of that name from that directory on. None for a missing preinclude.
-    pub(crate) fn find_file(&mut self, name: Sym, start: u32, purpose: Purpose) -> Result<Option<u32>, ScanMiss> {
+    pub(crate) fn find_file(
+        &mut self,
+        name: Sym,
+        start: u32,
+        purpose: Purpose,
+    ) -> Result<Option<u32>, ScanMiss> {
         if let Some(&found) = self.search.cache.get(&(name, start)) {
             return Ok(Some(found));
         }

@@ -210,10 +210,10 @@ impl<'a> Tokenizer<'a> {
     fn number(&mut self) -> Kind {
         self.at += 1;
         while let Some(byte) = self.peek(0) {
-            let exponent = matches!(self.text[self.at - 1], b'e' | b'E' | b'p' | b'P') && matches!(byte, b'+' | b'-');
-            let separator = byte == b'\''
-                && self.mode.has(Mode::DIGIT_SEPARATORS)
-                && self.peek(1).is_some_and(is_ident);
+            let exponent =
+                matches!(self.text[self.at - 1], b'e' | b'E' | b'p' | b'P') && matches!(byte, b'+' | b'-');
+            let separator =
+                byte == b'\'' && self.mode.has(Mode::DIGIT_SEPARATORS) && self.peek(1).is_some_and(is_ident);
             let dollar = byte == b'$' && self.mode.has(Mode::DOLLARS);
             if !(is_ident(byte) || byte == b'.' || exponent || separator || dollar) {
                 break;
@@ -225,7 +225,10 @@ impl<'a> Tokenizer<'a> {
 
     fn word(&mut self) -> Option<Kind> {
         let start = self.at;
-        while self.peek(0).is_some_and(|byte| is_ident(byte) || (byte == b'$' && self.mode.has(Mode::DOLLARS))) {
+        while self
+            .peek(0)
+            .is_some_and(|byte| is_ident(byte) || (byte == b'$' && self.mode.has(Mode::DOLLARS)))
+        {
             self.at += 1;
         }
         // An identifier that goes on in UTF-8 or with a universal character name.
@@ -244,7 +247,9 @@ impl<'a> Tokenizer<'a> {
             b"u8" if unicode && quote == b'"' => Some(self.string(1, false)),
             // `u8'a'` is a character only in some modes.
             b"u8" if unicode => None,
-            b"R" | b"LR" | b"uR" | b"UR" | b"u8R" if quote == b'"' && self.mode.has(Mode::RAW_STRINGS) => None,
+            b"R" | b"LR" | b"uR" | b"UR" | b"u8R" if quote == b'"' && self.mode.has(Mode::RAW_STRINGS) => {
+                None
+            }
             _ => Some(Kind::Ident),
         }
     }
@@ -286,7 +291,9 @@ impl<'a> Tokenizer<'a> {
             (b'>', Some(b'>')) if third == Some(b'=') => (3, Kind::Punct),
             (b'>', Some(b'>')) => (2, Kind::RShift),
             (b'>', _) => (1, Kind::Greater),
-            (b'%', Some(b':')) if digraphs && third == Some(b'%') && self.peek(3) == Some(b':') => (4, Kind::Paste),
+            (b'%', Some(b':')) if digraphs && third == Some(b'%') && self.peek(3) == Some(b':') => {
+                (4, Kind::Paste)
+            }
             (b'%', Some(b':')) if digraphs => (2, Kind::Hash),
             (b'%', Some(b'>')) if digraphs => (2, Kind::Punct),
             (b'%', Some(b'=')) => (2, Kind::Punct),

@@ -298,7 +298,8 @@ impl<'a> Unit<'a> {
         let this = &self.search.files[file as usize];
         let content = |file: &CppFile| file.source.map(|source| self.sources[source as usize].content);
         let others = self.search.files.iter().enumerate();
-        let others = others.filter(|(at, other)| *at != file as usize && other.found && (import || other.once));
+        let others =
+            others.filter(|(at, other)| *at != file as usize && other.found && (import || other.once));
         for (_, other) in others {
             if other.stamp == this.stamp {
                 return Ok(false);
@@ -557,7 +558,7 @@ impl<'a> Unit<'a> {
             Options::Target => self.taint.target = true,
             Options::Optimize => self.taint.optimize = true,
             Options::Push => self.taints.push(self.taint),
-            Options::Pop => self.taint = self.taints.pop().unwrap_or_default(),
+            Options::Pop => self.taint = self.taints.pop().unwrap_or(self.taint),
             Options::Reset => self.taint = Taint::default(),
         }
     }

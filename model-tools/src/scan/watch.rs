@@ -94,7 +94,11 @@ impl Unit<'_> {
     pub(crate) fn look_in(&mut self, dir: Sym, name: Sym, system: bool) -> Result<Option<Hit>, ScanMiss> {
         let symbols = self.scanner.symbols();
         let starts_at_root = |sym: Sym| symbols.text(sym).first() == Some(&b'/');
-        let base = if starts_at_root(dir) || (dir == Sym::EMPTY && starts_at_root(name)) { Sym::EMPTY } else { self.dir };
+        let base = if starts_at_root(dir) || (dir == Sym::EMPTY && starts_at_root(name)) {
+            Sym::EMPTY
+        } else {
+            self.dir
+        };
         let key = (base, dir, name, system);
         match self.scanner.probed(key) {
             Some(Probed::Absent(absent)) => {

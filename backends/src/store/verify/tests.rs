@@ -2,6 +2,7 @@ use super::*;
 use crate::store::FsReductionCache;
 use ggr_ir::{Reduction, ReductionCache};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::{TempDir, tempdir};
 
@@ -85,4 +86,20 @@ fn what_does_not_belong_is_named_and_left() {
     let checked = verify(&repo, Repair::Remove, |_| ()).unwrap();
     assert!(matches!(&checked.findings[..], [Finding { path, damage: Damage::Stray, .. }] if *path == stray));
     assert!(stray.exists(), "ggr removes only what it wrote");
+}
+
+#[test]
+fn the_first_use_after_a_boot_finds_blobs_that_never_reached_the_disk() {
+    let (_dir, repo, store) = repo();
+    store.put_bytes(b"arrived").unwrap();
+    assert_eq!(after_reboot(&repo).unwrap().unwrap().good, 1, "never checked before");
+    assert!(after_reboot(&repo).unwrap().is_none(), "the same boot");
+    let lost = store.put_bytes(b"lost").unwrap();
+    fs::set_permissions(store.path(lost), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(store.path(lost), [0; 4]).unwrap();
+    fs::write(repo.run_dir().join("boot"), "another boot").unwrap();
+    let checked = after_reboot(&repo).unwrap().unwrap();
+    assert_eq!((checked.good, checked.findings.len()), (1, 1));
+    assert!(!FsStore::new(repo.root()).contains(lost).unwrap());
+    assert!(after_reboot(&repo).unwrap().is_none());
 }

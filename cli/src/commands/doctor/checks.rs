@@ -48,9 +48,10 @@ fn kernel() -> Finding {
     let release = uname.release().to_string_lossy().into_owned();
     match version(&release) {
         Some(found) if found >= (6, 6) => Finding::ok(format!("Linux {release}")),
-        Some(found) if found >= (5, 11) => {
-            Finding::degraded(format!("Linux {release}"), "6.6 or newer halves the cost of a watched system call")
-        }
+        Some(found) if found >= (5, 11) => Finding::degraded(
+            format!("Linux {release}"),
+            "6.6 or newer halves the cost of a watched system call",
+        ),
         _ => Finding::missing(
             format!("Linux {release}"),
             "ggr needs 5.11 or newer (overlays in user namespaces); `--intercept path` needs less",
@@ -67,9 +68,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
 fn user_namespaces() -> Finding {
     match try_it(Probe::User) {
         Ok(()) => Finding::ok("allowed"),
-        Err(why) if rustix::process::geteuid().is_root() => {
-            Finding::degraded(why, "root needs none; other users of this machine can only use `--intercept path`")
-        }
+        Err(why) if rustix::process::geteuid().is_root() => Finding::degraded(
+            why,
+            "root needs none; other users of this machine can only use `--intercept path`",
+        ),
         Err(why) => Finding::missing(
             why,
             "set `sysctl kernel.unprivileged_userns_clone=1` and, on Ubuntu, \
@@ -81,7 +83,10 @@ fn user_namespaces() -> Finding {
 fn mount_namespaces() -> Finding {
     match try_it(Probe::Mount) {
         Ok(()) => Finding::ok("allowed"),
-        Err(why) => Finding::missing(why, "in a container, allow CAP_SYS_ADMIN or user namespaces; else `--intercept path`"),
+        Err(why) => Finding::missing(
+            why,
+            "in a container, allow CAP_SYS_ADMIN or user namespaces; else `--intercept path`",
+        ),
     }
 }
 
@@ -95,7 +100,10 @@ fn other_namespaces() -> Finding {
 fn overlay() -> Finding {
     match try_it(Probe::Overlay) {
         Ok(()) => Finding::ok("can be mounted"),
-        Err(why) => Finding::degraded(why, "load the `overlay` module (`modprobe overlay`), or use Linux 5.11 or newer"),
+        Err(why) => Finding::degraded(
+            why,
+            "load the `overlay` module (`modprobe overlay`), or use Linux 5.11 or newer",
+        ),
     }
 }
 
@@ -117,7 +125,10 @@ fn cgroups() -> Finding {
         Ok(controllers) if controllers.contains("memory") => {
             Finding::ok(format!("version 2 with {}", controllers.trim().replace(' ', ", ")))
         }
-        Ok(_) => Finding::degraded("version 2 without a memory controller", "a process's address space is limited instead"),
+        Ok(_) => Finding::degraded(
+            "version 2 without a memory controller",
+            "a process's address space is limited instead",
+        ),
         Err(_) => Finding::degraded("no version 2 hierarchy", "a process's address space is limited instead"),
     }
 }
@@ -147,9 +158,12 @@ fn processors(context: &Context) -> Finding {
 
 /// The directory that the repository is in, or would be made in.
 fn repository_place(context: &Context) -> PathBuf {
-    let wanted = context.config.dir.value.clone().or_else(|| {
-        context.dir.ancestors().map(|dir| dir.join(".ggr")).find(|dir| dir.is_dir())
-    });
+    let wanted = context
+        .config
+        .dir
+        .value
+        .clone()
+        .or_else(|| context.dir.ancestors().map(|dir| dir.join(".ggr")).find(|dir| dir.is_dir()));
     let wanted = wanted.unwrap_or_else(|| context.dir.join(".ggr"));
     wanted.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
 }
@@ -193,7 +207,8 @@ fn free_space(context: &Context) -> Finding {
 
 fn hard_links(context: &Context) -> Finding {
     let place = repository_place(context);
-    let advice = "thunks' inputs are copied, not linked: slower; a repository on ext4, xfs, btrfs or tmpfs has links";
+    let advice =
+        "thunks' inputs are copied, not linked: slower; a repository on ext4, xfs, btrfs or tmpfs has links";
     let Ok(path) = tempfile_in(&place) else { return Finding::degraded("not tried", advice) };
     let link = path.with_extension("link");
     let linked = fs::hard_link(&path, &link);
@@ -212,9 +227,9 @@ fn hard_links(context: &Context) -> Finding {
 /// The first file of this name in `PATH` that may be executed.
 fn which(context: &Context, name: &str) -> Option<PathBuf> {
     let path = context.env.value("PATH")?;
-    std::env::split_paths(path)
-        .map(|dir| dir.join(name))
-        .find(|file| fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0))
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| {
+        fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    })
 }
 
 fn tools(context: &Context, names: &[&str], needed: bool) -> Finding {
@@ -230,8 +245,14 @@ fn tools(context: &Context, names: &[&str], needed: bool) -> Finding {
         }
     }
     match (found.is_empty(), needed) {
-        (true, true) => Finding::missing(format!("none of {}", absent.join(", ")), "install one, as `apt-get install gcc`"),
-        (true, false) => Finding::degraded(format!("none of {}", absent.join(", ")), "only builds that call them need them"),
+        (true, true) => Finding::missing(
+            format!("none of {}", absent.join(", ")),
+            "install one, as `apt-get install gcc`",
+        ),
+        (true, false) => Finding::degraded(
+            format!("none of {}", absent.join(", ")),
+            "only builds that call them need them",
+        ),
         (false, _) => Finding::ok(found.join(", ")),
     }
 }
@@ -240,7 +261,8 @@ fn make(context: &Context) -> Finding {
     let Some(file) = which(context, "make") else {
         return Finding::degraded("not found", "only builds that use it need it");
     };
-    let output = Command::new(&file).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    let output =
+        Command::new(&file).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&output);
     let first = text.lines().next().unwrap_or("unknown version").to_owned();
     Finding::ok(format!("{first} ({})", file.display()))

@@ -89,7 +89,8 @@ fn render(rows: &[Row]) -> String {
             State::Degraded => "degraded",
             State::Missing => "missing",
         };
-        writeln!(text, "{state:<8}  {:<22} {}", row.check, row.finding.found).expect("writing to a string does not fail");
+        writeln!(text, "{state:<8}  {:<22} {}", row.check, row.finding.found)
+            .expect("writing to a string does not fail");
         if let Some(advice) = &row.finding.advice {
             writeln!(text, "{:<8}  {:<22} → {advice}", "", "").expect("writing to a string does not fail");
         }

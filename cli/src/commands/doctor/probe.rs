@@ -108,7 +108,8 @@ fn with_directory(step: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), 
 
 fn mount_tmpfs(directory: &Path) -> Result<(), String> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("tmpfs", directory, "tmpfs", flags, None).map_err(|e| said("mounting a tmpfs")(e.into()))
+    rustix::mount::mount("tmpfs", directory, "tmpfs", flags, None)
+        .map_err(|e| said("mounting a tmpfs")(e.into()))
 }
 
 fn overlay(directory: &Path) -> Result<(), String> {
@@ -119,6 +120,12 @@ fn overlay(directory: &Path) -> Result<(), String> {
     let at = directory.display();
     let options = format!("lowerdir={at}/lower,upperdir={at}/upper,workdir={at}/work,userxattr");
     let options = std::ffi::CString::new(options).expect("the path has no NUL");
-    rustix::mount::mount("overlay", directory.join("merged"), "overlay", MountFlags::empty(), options.as_c_str())
-        .map_err(|e| said("mounting an overlay")(e.into()))
+    rustix::mount::mount(
+        "overlay",
+        directory.join("merged"),
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .map_err(|e| said("mounting an overlay")(e.into()))
 }

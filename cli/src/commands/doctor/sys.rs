@@ -1,5 +1,8 @@
 //! System calls of the probes that rustix does not wrap, or wraps as unsafe.
-#![allow(unsafe_code, reason = "seccomp(2) has no safe wrapper; unshare(2) is unsafe in programs with several threads")]
+#![allow(
+    unsafe_code,
+    reason = "seccomp(2) has no safe wrapper; unshare(2) is unsafe in programs with several threads"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
