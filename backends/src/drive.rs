@@ -204,7 +204,7 @@ impl Driver {
     fn take(&mut self, message: Message) {
         match message {
             Message::Submit(submission) => self.submit(submission),
-            Message::Wait { id, until, reply } => self.wait(id, Waiter { until, reply }),
+            Message::Wait { id, until, urgency, reply } => self.wait(id, Waiter { until, reply }, urgency),
             Message::Demand(id) => self.tell_of(id, Event::Demand),
             Message::Resolve { id, reduction } => {
                 self.stash = Stash::Finished(Finished::new(reduction, Origin::External), None);
@@ -288,7 +288,7 @@ impl Driver {
         remembered.unwrap_or(UNKNOWN)
     }
 
-    fn wait(&mut self, id: ThunkId, waiter: Waiter) {
+    fn wait(&mut self, id: ThunkId, waiter: Waiter, urgency: Urgency) {
         let Some(&node) = self.nodes.get(&id) else {
             let _ = waiter.reply.send(Err(Arc::new(Failure::Unknown(id))));
             return;
@@ -303,7 +303,9 @@ impl Driver {
             Some(answer) => drop(waiter.reply.send(answer)),
             None => {
                 self.waiters.entry(node).or_default().push(waiter);
-                self.tell(Event::Demand(node));
+                if urgency == Urgency::Awaited {
+                    self.tell(Event::Demand(node));
+                }
             }
         }
     }
