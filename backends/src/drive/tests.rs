@@ -456,6 +456,35 @@ async fn after_a_shutdown_every_wait_is_answered() {
 }
 
 #[tokio::test]
+async fn who_waits_is_served_before_who_only_follows() {
+    let (backend, driver) = start(Options::default());
+    let block: Vec<_> = (0..SLOTS).map(|i| submission(&format!("block{i}"), &[])).collect();
+    for thunk in &block {
+        backend.script(&thunk.label, [Step::Hang]);
+        driver.submit(thunk.clone()).await;
+    }
+    let long = Submission { estimate: Some(Duration::from_secs(100)), ..submission("long", &[]) };
+    let short = Submission { estimate: Some(Duration::from_secs(1)), ..submission("short", &[]) };
+    driver.submit(long.clone()).await;
+    driver.submit(short.clone()).await;
+    let (follows, waits) = (driver.follow(long.id), driver.wait(short.id));
+    let (mut follows, mut waits) = (Box::pin(follows), Box::pin(waits));
+    assert!((&mut follows).now_or_never().is_none() && (&mut waits).now_or_never().is_none());
+    driver.cancel(block[0].id).await;
+    soon(waits).await.unwrap();
+    soon(follows).await.unwrap();
+    assert_eq!(backend.ran()[SLOTS..], ["short", "long"]);
+    soon(driver.shutdown()).await;
+}
+
+/// More thunks than are kept unpacked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_is_traced_before_anything_runs_ends_all_the_same() {
+    let report = crate::bench::scale_held(3 * PACK_OVER as u64).await;
+    assert_eq!(report.thunks, 3 * PACK_OVER as u64);
+}
+
+#[tokio::test]
 async fn durations_are_learned_from_what_ran() {
     let durations = Arc::new(Mutex::new(crate::durations::Durations::default()));
     let (_, driver) = start(Options { durations: Some(durations.clone()), ..Options::default() });
