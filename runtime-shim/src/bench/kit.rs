@@ -94,31 +94,27 @@ impl Kit {
     }
 
     /// A thunk over what was collected. Outputs are named by their path.
-    pub fn thunk(
-        &self,
-        program: &str,
-        args: &[&str],
-        env: BTreeMap<String, String>,
-        dir: &str,
-        outputs: &[&str],
-        harvest: Harvest,
-    ) -> ReadyThunk {
-        let path = |text: &str| RootPath::new(text).expect("the caller writes normal paths");
-        ReadyThunk {
-            command: Command {
-                program: path(program),
-                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-                env,
-                dir: path(dir),
-            },
-            inputs: self.inputs.clone(),
-            outputs: outputs.iter().map(|text| (OutputName::from(*text), path(text))).collect(),
-            harvest,
-        }
+    pub fn thunk(&self, command: Command, outputs: &[&str], harvest: Harvest) -> ReadyThunk {
+        let outputs = outputs.iter().map(|text| (OutputName::from(*text), root_path(text))).collect();
+        ReadyThunk { command, inputs: self.inputs.clone(), outputs, harvest }
     }
 
     fn add(&mut self, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
         let text = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         self.bytes(text, bytes, mode)
     }
+}
+
+/// A call of a program, by `argv` with its file in place of the name, in `dir`, with a `PATH` alone.
+pub fn command(args: &[&str], dir: &str) -> Command {
+    Command {
+        program: root_path(args[0]),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: [("PATH".to_owned(), "/usr/bin".to_owned())].into(),
+        dir: root_path(dir),
+    }
+}
+
+fn root_path(text: &str) -> RootPath {
+    RootPath::new(text).expect("the caller writes normal paths")
 }
