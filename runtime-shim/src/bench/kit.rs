@@ -93,6 +93,34 @@ impl Kit {
         Ok(())
     }
 
+    /// Adds what `gcc -o` runs and reads beside the caller's own files, with the C library.
+    pub fn linker(&mut self) -> io::Result<()> {
+        for tool in ["collect2", "lto-wrapper"] {
+            self.program(&asked("-print-prog-name=", tool)?)?;
+        }
+        for file in [
+            "Scrt1.o",
+            "crt1.o",
+            "crti.o",
+            "crtn.o",
+            "crtbegin.o",
+            "crtbeginS.o",
+            "crtend.o",
+            "crtendS.o",
+            "libgcc.a",
+            "libgcc_s.so",
+            "libgcc_s.so.1",
+            "libc.so",
+            "libc_nonshared.a",
+            "libc.so.6",
+            "ld-linux-x86-64.so.2",
+            "liblto_plugin.so",
+        ] {
+            self.file(&asked("-print-file-name=", file)?)?;
+        }
+        Ok(())
+    }
+
     /// A thunk over what was collected. Outputs are named by their path.
     pub fn thunk(&self, command: Command, outputs: &[&str], harvest: Harvest) -> ReadyThunk {
         let outputs = outputs.iter().map(|text| (OutputName::from(*text), root_path(text))).collect();
@@ -117,4 +145,10 @@ pub fn command(args: &[&str], dir: &str) -> Command {
 
 fn root_path(text: &str) -> RootPath {
     RootPath::new(text).expect("the caller writes normal paths")
+}
+
+/// Where gcc finds one of its files; one that it only names is in `/usr/bin`.
+fn asked(option: &str, name: &str) -> io::Result<PathBuf> {
+    let found = Process::new("gcc").arg(format!("{option}{name}")).output()?.stdout;
+    Ok(Path::new("/usr/bin").join(String::from_utf8_lossy(&found).trim()))
 }

@@ -4,3 +4,4 @@ mod harness;
 mod hostile;
 mod limits;
 mod outputs;
+mod tools;
