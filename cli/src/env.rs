@@ -22,7 +22,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
         help: "the user's configuration file, in place of $XDG_CONFIG_HOME/ggr/config.toml",
     },
     Variable { name: "GGR_DIR", help: "the repository, in place of .ggr (as --dir)" },
-    Variable { name: "GGR_INTERCEPT", help: "auto, mount, path or off (as --intercept)" },
+    Variable { name: "GGR_INTERCEPT", help: "auto, mount or off (as --intercept)" },
     Variable { name: "GGR_MAX_CACHE", help: "size limit of the store (as --max-cache)" },
     Variable { name: "GGR_MODE", help: "lazy or wait (as --mode)" },
     Variable { name: "GGR_PROGRESS", help: "auto, always or never (as --progress)" },

@@ -17,6 +17,7 @@ use super::callers;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
 const MAX_FORCES: usize = 16;
@@ -68,6 +69,10 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
         return run_here(&session, stream, pid, tool, true).await;
     };
+    session.report(&Event::Called(Arc::new(crate::report::Call {
+        args: call.invocation.args.clone(),
+        dir: call.invocation.dir.clone(),
+    })));
     let mut more = [0u8; 1];
     let answer = tokio::select! {
         answer = decide(&session, &call) => answer,

@@ -468,6 +468,7 @@ impl Session {
             };
             super::materialize::write(&self.blob_file(entry.blob)?, path, permissions & !call.umask)?;
             self.view.remember(path, entry.blob);
+            self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
         Ok(())
     }
