@@ -43,11 +43,13 @@ use recorder::Recorder;
 /// Messages that may wait for the driver.
 pub const INBOX: usize = 4096;
 
-/// Events that a slow reader may be behind.
-const EVENTS: usize = 16 * 1024;
+/// Events that a slow reader may be behind; about 200 bytes each, which the channel holds from the start.
+const EVENTS: usize = 4096;
 
-/// Messages, ended attempts or checks handled in one turn, before the others get theirs.
-const BATCH: usize = 256;
+/// Messages, ended attempts or checks handled in one turn, before the others get theirs. The same for all, or what comes
+/// in faster than it goes out would pile up. Slots may stand idle until the turn ends, and a check of a real compile (300
+/// inputs, one look into the cache) takes about 100 µs.
+const BATCH: usize = 64;
 
 /// An estimate where nothing at all is known.
 const UNKNOWN: Duration = Duration::from_millis(500);
@@ -166,6 +168,7 @@ impl Driver {
             self.complete_batch();
             inbox.drain(..).for_each(|message| self.take(message));
             self.check_batch();
+            self.fill();
             self.publish();
             if !self.stoppers.is_empty() {
                 break;
@@ -217,6 +220,14 @@ impl Driver {
         actions.drain(..).for_each(|action| self.act(action));
         self.actions = actions;
         self.stash = Stash::Empty;
+    }
+
+    /// Has the free slots filled.
+    fn fill(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.scheduler.fill(Instant::now(), &mut actions);
+        actions.drain(..).for_each(|action| self.act(action));
+        self.actions = actions;
     }
 
     fn submit(&mut self, new: Submission) {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ggr_ir::{BlobId, Hash, OutputRef, placeholder};
+use ggr_ir::{BlobId, OutputRef, placeholder};
 
 use crate::model::{FileView, Found};
 
@@ -18,6 +18,7 @@ type Hashed = (u64, BlobId, bool);
 pub(crate) struct DiskView {
     hashed: Mutex<HashMap<PathBuf, Hashed>>,
     bytes: Mutex<HashMap<BlobId, Bytes>>,
+    placeholders: Mutex<HashMap<PathBuf, (u64, Option<OutputRef>)>>,
 }
 
 /// Where the bytes of a blob are.
@@ -39,19 +40,29 @@ impl DiskView {
         self.bytes.lock().unwrap().get(&id).cloned()
     }
 
-    fn placeholder(path: &Path, size: u64) -> Option<OutputRef> {
+    fn placeholder(&self, path: &Path, meta: &fs::Metadata) -> Option<OutputRef> {
+        let size = meta.size();
         if size > placeholder::MAX_LEN || size < placeholder::MAGIC.len() as u64 {
             return None;
         }
-        placeholder::parse(&fs::read(path).ok()?)
+        let stamp = stamp_of(meta);
+        if let Some((old, known)) = self.placeholders.lock().unwrap().get(path)
+            && *old == stamp
+        {
+            return known.clone();
+        }
+        let found = placeholder::parse(&fs::read(path).ok()?);
+        self.placeholders.lock().unwrap().insert(path.to_owned(), (stamp, found.clone()));
+        found
     }
 }
 
 fn stamp_of(meta: &fs::Metadata) -> u64 {
     let parts = [meta.dev(), meta.ino(), meta.size(), meta.mtime() as u64, meta.mtime_nsec() as u64];
     let parts = parts.into_iter().chain([meta.ctime() as u64, meta.ctime_nsec() as u64]);
-    let bytes: Vec<u8> = parts.flat_map(u64::to_le_bytes).collect();
-    u64::from_le_bytes(Hash::of(&bytes).as_bytes()[..8].try_into().unwrap())
+    let mut hasher = rustc_hash::FxHasher::default();
+    parts.for_each(|part| std::hash::Hasher::write_u64(&mut hasher, part));
+    std::hash::Hasher::finish(&hasher)
 }
 
 impl FileView for DiskView {
@@ -63,7 +74,7 @@ impl FileView for DiskView {
         if !meta.is_file() {
             return Found::Other;
         }
-        match Self::placeholder(path, meta.size()) {
+        match self.placeholder(path, &meta) {
             Some(output) => Found::Placeholder(output),
             None => Found::File { size: meta.size(), executable: meta.permissions().mode() & 0o111 != 0 },
         }

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,6 @@ def pending_work(recipe: Recipe, place: pathlib.Path, flags: str, jobs: int, env
 
 
 def messages(log: pathlib.Path) -> list[str]:
-    """The lines of a log without ggr's own."""
+    """The lines of a log without ggr's own, and without Ninja's counter, whose order depends on -j."""
     lines = log.read_text(errors="replace").splitlines()
-    return sorted(line for line in lines if not line.startswith("ggr:"))
+    return sorted(re.sub(r"^\[\d+/\d+\] ", "", line) for line in lines if not line.startswith("ggr:"))

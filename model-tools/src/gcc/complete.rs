@@ -463,3 +463,40 @@ fn a_source_that_reads_the_clock_is_not_remembered() {
     assert!(matches!(bench.model("gcc -c clock.c"), Modelled::Thunks(plan) if !plan.cacheable));
     assert!(matches!(bench.model("gcc -c inc.c"), Modelled::RunHere(Reason::Other(_))));
 }
+
+fn micros(time: rustix::time::Timespec) -> i64 {
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+}
+
+/// Prints what a warm call costs: `cargo test --release -p ggr-models warm_calls -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn warm_calls_are_modelled_by_the_thousand() {
+    let bench = Bench::new();
+    for line in [
+        "gcc -c main.c -o out/m.o",
+        "gcc -c math.c -O2 -g -Iinc -MD -o out/m.o",
+        "g++ -c src/c.cc -O2 -g -o out/c.o",
+    ] {
+        let invocation = bench.invocation(line);
+        let count = std::env::var("COUNT").map_or(300, |count| count.parse().unwrap());
+        let mut inputs = 0;
+        let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let mut before = cpu();
+        for turn in 0..=count {
+            let started = std::time::Instant::now();
+            match bench.gcc.model(&invocation, &bench.view) {
+                Modelled::Thunks(plan) => inputs = plan.thunks[0].0.inputs.len(),
+                other => panic!("{line}: {other:?}"),
+            }
+            if turn == 0 {
+                eprintln!("{line}: first {:?}", started.elapsed());
+                before = cpu();
+            }
+        }
+        eprintln!(
+            "{line}: {inputs} inputs, {} µs of processor time each",
+            (micros(cpu()) - micros(before)) / count
+        );
+    }
+}

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use std::sync::{Arc, Mutex};
+
+use rustc_hash::FxHashMap;
+
 use crate::inputs::InputSet;
-use crate::model::{FileView, Found, Invocation, Reason};
+use crate::model::{Directory, FileView, Found, Invocation, Reason};
 
 /// What a variable means to GCC 12, its assembler and its linker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +77,7 @@ pub(super) struct Environment {
 pub(super) fn gather(
     invocation: &Invocation,
     links: bool,
-    set: &mut InputSet<'_>,
+    (set, searches): (&mut InputSet<'_>, &Searches),
     files: &dyn FileView,
 ) -> Result<Environment, Reason> {
     let mut env = BTreeMap::new();
@@ -91,9 +95,14 @@ pub(super) fn gather(
         env.insert("PWD".to_owned(), named);
     }
     let path = invocation.env.get("PATH").map_or("", String::as_str);
-    let found = search(invocation, path, files);
-    env.insert("PATH".to_owned(), found.path);
-    Ok(Environment { env, assembler: found.assembler, objcopy: found.objcopy, driver: found.driver })
+    let found = searches.of(invocation, path, files);
+    env.insert("PATH".to_owned(), found.path.clone());
+    Ok(Environment {
+        env,
+        assembler: found.assembler.clone(),
+        objcopy: found.objcopy.clone(),
+        driver: found.driver.clone(),
+    })
 }
 
 /// What `PWD` says, if it names the working directory by another path than the kernel's: debug information then holds
@@ -111,6 +120,39 @@ fn working_directory(invocation: &Invocation, set: &mut InputSet<'_>) -> Result<
     Ok((real.as_path() == invocation.dir).then(|| named.display().to_string()))
 }
 
+/// What searches of `PATH` found, each valid while no entry of its directories was added, removed or renamed.
+#[derive(Default)]
+pub(super) struct Searches {
+    known: Mutex<FxHashMap<(String, String, PathBuf), Known>>,
+}
+
+type Known = (Vec<Option<Directory>>, Arc<Search>);
+
+impl Searches {
+    /// Costs one look at each directory when the same was searched before.
+    fn of(&self, invocation: &Invocation, path: &str, files: &dyn FileView) -> Arc<Search> {
+        let dirs: Vec<_> = path.split(':').map(|part| files.directory(&invocation.dir.join(part))).collect();
+        let settled = dirs.iter().flatten().all(|dir| dir.stamp.is_some());
+        // The working directory matters only where `PATH` or the driver's name is relative.
+        let relative = !path.split(':').all(|part| part.starts_with('/')) || named(invocation).contains('/');
+        let dir = if relative { invocation.dir.clone() } else { PathBuf::new() };
+        let key = (path.to_owned(), named(invocation).to_owned(), dir);
+        if settled
+            && let Some((old, found)) = self.known.lock().expect("no holder panics").get(&key)
+            && *old == dirs
+        {
+            return found.clone();
+        }
+        let found = Arc::new(search(invocation, path, files));
+        self.known.lock().expect("no holder panics").insert(key, (dirs, found.clone()));
+        found
+    }
+}
+
+fn named(invocation: &Invocation) -> &str {
+    invocation.args.first().map_or("", String::as_str)
+}
+
 struct Search {
     path: String,
     assembler: Option<PathBuf>,
@@ -121,7 +163,7 @@ struct Search {
 /// Keeps of `PATH` the directories that hold the driver or a program that it starts: their order decides which is run,
 /// and the rest would only make equal calls look different.
 fn search(invocation: &Invocation, path: &str, files: &dyn FileView) -> Search {
-    let named = invocation.args.first().map_or("", String::as_str);
+    let named = named(invocation);
     let bare = !named.is_empty() && !named.contains('/');
     let holds = |dir: &Path, name: &str| {
         let candidate = dir.join(name);
@@ -218,7 +260,7 @@ mod tests {
         let (program, dir) = (PathBuf::from("/usr/bin/gcc"), PathBuf::from("/usr/lib"));
         let invocation = Invocation { program, args: vec!["gcc".into()], env, dir };
         let (view, trails) = (DiskView::new(), Trails::new());
-        gather(&invocation, false, &mut InputSet::new(&view, &trails), &view)
+        gather(&invocation, false, (&mut InputSet::new(&view, &trails), &Searches::default()), &view)
     }
 
     #[test]

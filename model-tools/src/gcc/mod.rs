@@ -32,6 +32,7 @@ use crate::link::Linkers;
 use crate::model::{FileView, Invocation, Model, Modelled};
 use crate::scan::{AskCompiler, Scanner};
 use crate::toolchain::{ToolFiles, Tools};
+use environment::Searches;
 use planner::Planner;
 use source::Personality;
 use text::Texts;
@@ -42,6 +43,7 @@ pub struct Gcc {
     linkers: Arc<Linkers>,
     texts: Texts,
     scanner: Scanner,
+    searches: Searches,
     /// The files of a locale, by the variables that choose it.
     locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
 }
@@ -50,7 +52,14 @@ impl Gcc {
     /// A model over what is known of the machine's tools.
     pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>) -> Self {
         let scanner = Scanner::new(Box::new(AskCompiler::default()));
-        Self { tools, linkers, texts: Texts::default(), scanner, locales: Mutex::default() }
+        Self {
+            tools,
+            linkers,
+            texts: Texts::default(),
+            scanner,
+            searches: Searches::default(),
+            locales: Mutex::default(),
+        }
     }
 }
 

@@ -72,7 +72,8 @@ impl<'a> Planner<'a> {
         let dir = self.invocation.dir.as_path();
         self.set.add_dir(dir, dir)?;
         let links = self.call.mode == Mode::Link;
-        let environment = environment::gather(self.invocation, links, &mut self.set, self.files)?;
+        let environment =
+            environment::gather(self.invocation, links, (&mut self.set, &self.gcc.searches), self.files)?;
         let units = self.units(&environment)?;
         let linked = if links { Some(self.link()?) } else { None };
         self.declare(&units, linked.as_ref())?;
@@ -106,15 +107,15 @@ impl<'a> Planner<'a> {
         }
         programs.sort();
         programs.dedup();
-        self.set.add_all(&self.gcc.tools.files_of(&programs, self.files)?);
-        let stamps = programs.iter().filter_map(|program| self.files.stamp(program));
+        let (version, files) = self.gcc.tools.stamped_files_of(&programs, self.files)?;
+        self.set.add_all(&files);
         let units = Units {
             gcc: self.gcc,
             call: &self.call,
             invocation: self.invocation,
             env: &environment.env,
             files: self.files,
-            version: stamps.fold(0, |sum, stamp| sum.rotate_left(7) ^ stamp),
+            version,
         };
         self.call.sources.iter().map(|source| units.add(source, &mut self.set)).collect()
     }

@@ -9,7 +9,7 @@ use super::facts::{CompilerFacts, Facts};
 use super::lexed::Lexed;
 use super::macros::{Builtin, MacroTable};
 use super::mode::Mode;
-use super::request::{Compiler, MacroFlag, ScanRequest};
+use super::request::{Compiler, Language, MacroFlag, ScanRequest};
 use super::result::{Scan, ScanMiss};
 use super::symbol::{Sym, Symbols};
 use super::unit::Unit;
@@ -82,6 +82,15 @@ impl Scanner {
         let (table, _watch) = unit.into_parts();
         lock(&self.tables).push(table);
         result.map(Arc::new)
+    }
+
+    /// Asks the compiler what a scan of this request would need to know, if it has not been asked yet.
+    pub fn prepare(&self, request: &ScanRequest) -> Result<(), ScanMiss> {
+        let setup = self.setup(request)?;
+        if request.compiler.language != Language::Assembler {
+            self.feature(request, &setup, b"__has_attribute(noreturn)")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn symbols(&self) -> &Symbols {

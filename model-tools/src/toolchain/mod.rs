@@ -60,12 +60,25 @@ impl Tools {
     /// # Errors
     /// [`Reason::MissingInput`] if one is not there, [`Reason::Other`] if it is no ELF program.
     pub fn files_of(&self, programs: &[&Path], files: &dyn FileView) -> Result<ToolFiles, Reason> {
+        self.stamped_files_of(programs, files).map(|(_, files)| files)
+    }
+
+    /// As [`Tools::files_of`], with a number that changes whenever one of the programs may have changed.
+    ///
+    /// # Errors
+    /// As [`Tools::files_of`].
+    pub fn stamped_files_of(
+        &self,
+        programs: &[&Path],
+        files: &dyn FileView,
+    ) -> Result<(u64, ToolFiles), Reason> {
         let stamps = programs.iter().map(|program| stamp(program, files)).collect::<Result<Vec<_>, _>>()?;
+        let version = stamps.iter().fold(0, |sum: u64, stamp| sum.rotate_left(7) ^ stamp);
         let key: Vec<PathBuf> = programs.iter().map(|program| program.to_path_buf()).collect();
         if let Some(known) = self.gathered.lock().expect("no holder panics").get(&key)
             && known.stamps == stamps
         {
-            return Ok(known.files.clone());
+            return Ok((version, known.files.clone()));
         }
         let mut set = InputSet::new(files, &self.trails);
         for program in programs {
@@ -76,7 +89,7 @@ impl Tools {
         let gathered: ToolFiles = set.finish().into_iter().collect();
         let entry = Gathered { stamps, files: gathered.clone() };
         self.gathered.lock().expect("no holder panics").insert(key, entry);
-        Ok(gathered)
+        Ok((version, gathered))
     }
 
     /// One program, its interpreter and its shared libraries.

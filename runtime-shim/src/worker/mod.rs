@@ -28,8 +28,9 @@ use ggr_ir::protocol::worker::{self as wire, Hello, Request, Response};
 use ggr_ir::{Attempt, InfraFailure, Outcome, Timings};
 
 use crate::sandbox::message::{Order, Report, Start};
-use crate::sandbox::zygote::{Ids, Reports, Zygote, ZygoteError};
-use dir::WorkerDir;
+use crate::sandbox::own::{self, Ids};
+use crate::sandbox::zygote::{Marks, Reports, Zygote, ZygoteError};
+use dir::{Area, WorkerDir};
 
 /// How a worker keeps programs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -118,27 +119,30 @@ pub fn probe(root: &std::path::Path) -> Result<(), WorkerError> {
 /// Starts a zygote and builds one sandbox to see that it can: first as we are, then in a user namespace.
 fn isolate(dir: &WorkerDir) -> Result<(Zygote, Reports), String> {
     let attempt = |mapped: Option<Ids>| {
-        let (zygote, reports) = Zygote::start(dir.path(), mapped)?;
-        try_sandbox(dir, &zygote, &reports).map_err(ZygoteError::SetUp)?;
+        own::enter(&dir.area(Area::Memory), mapped).map_err(ZygoteError::Clone)?;
+        let marks = if mapped.is_some() { Marks::User } else { Marks::Trusted };
+        let (zygote, reports) = Zygote::start(dir.path(), marks)?;
+        for area in [Area::Memory, Area::Disk] {
+            try_sandbox(dir, area, &zygote, &reports).map_err(ZygoteError::SetUp)?;
+        }
         Ok::<_, ZygoteError>((zygote, reports))
     };
-    let chain = |error: ZygoteError| match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
-    if rustix::process::geteuid().is_root() && let Ok(done) = attempt(None) {
+    if rustix::process::geteuid().is_root()
+        && let Ok(done) = attempt(None)
+    {
         return Ok(done);
     }
-    attempt(Some(Ids::own())).map_err(chain)
+    attempt(Some(Ids::own())).map_err(|error| crew::chain(&error))
 }
 
-fn try_sandbox(dir: &WorkerDir, zygote: &Zygote, reports: &Reports) -> Result<(), String> {
+fn try_sandbox(dir: &WorkerDir, area: Area, zygote: &Zygote, reports: &Reports) -> Result<(), String> {
     let told = |error: io::Error| error.to_string();
-    let scratch = dir.new_scratch("probe").map_err(told)?;
+    let scratch = dir.new_scratch(area, "probe").map_err(told)?;
     for name in ["u/dev", "u/proc", "l"] {
         std::fs::create_dir(scratch.join(name)).map_err(told)?;
     }
-    let start = Start { lower: "jobs/probe/l".into(), scratch: "jobs/probe".into(), dir: "/".into(), ..Start::default() };
+    let at = format!("{}/probe", area.name());
+    let start = Start { lower: format!("{at}/l"), scratch: at, dir: "/".into(), ..Start::default() };
     zygote.order(&Order::Start(Box::new(start)), || true).map_err(told)?;
     let mut outcome = Err("the sandbox died".to_owned());
     loop {
@@ -158,7 +162,8 @@ fn refuse_all(stream: &UnixStream, why: &str) -> Result<(), WorkerError> {
         if let Request::Run { seq, .. } = request {
             let failure = InfraFailure::Sandbox(format!("plain mode runs nothing out of sight ({why})"));
             let timings = Timings { queued: Duration::ZERO, ..Timings::default() };
-            let attempt = Attempt { outcome: Outcome::Infra(failure), timings, cost_microdollars: 0, worker: 0 };
+            let attempt =
+                Attempt { outcome: Outcome::Infra(failure), timings, cost_microdollars: 0, worker: 0 };
             wire::write(stream, &Response { seq, attempt }).map_err(WorkerError::Stream)?;
         }
     }

@@ -1,0 +1,6 @@
+//! Real programs in real sandboxes, through the worker's socket.
+
+mod harness;
+mod hostile;
+mod limits;
+mod outputs;
