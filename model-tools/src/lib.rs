@@ -16,8 +16,8 @@ mod testing;
 pub mod toolchain;
 pub mod user;
 
-pub use models::Models;
 pub use inputs::{InputSet, Trails};
 pub use model::{Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
+pub use models::Models;
 pub use toolchain::{Driver, Records, ToolFiles, Tools};
 pub use user::{UserError, UserTool};

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let tool = find(context, &args.command[0])?;
     // Inside a session the launcher stands in place of the tool, and knows what to do.
-    let caught = context.env.value("GGR_SESSION").is_some();
+    let caught = context.env.inside_session();
     let Some(call) = (if caught { None } else { call(context, &tool, &args.command) }) else {
         return execute(&args.command);
     };

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
 /// Runs a build under ggr and gives its exit code.
 pub(crate) fn run(context: &Context, purpose: Purpose, command: &[OsString]) -> Result<ExitCode, Error> {
-    if context.env.value("GGR_SESSION").is_some() {
+    if context.env.inside_session() {
         return nested(command);
     }
     let bar = Bar::default();
