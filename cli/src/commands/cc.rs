@@ -59,7 +59,7 @@ fn call(context: &Context, tool: &Path, command: &[OsString]) -> Option<Call> {
         env: env.filter_map(|(k, v)| Some((k.to_str()?.to_owned(), v.to_str()?.to_owned()))).collect(),
         dir: context.dir.clone(),
     };
-    Some(Call { pid: std::process::id(), invocation, umask: umask(), may_defer: false })
+    Some(Call { invocation, umask: umask(), may_defer: false })
 }
 
 fn umask() -> u32 {

@@ -82,9 +82,7 @@ impl Context {
     /// Whether a build gets a status line, if it has a terminal that can show one.
     pub(crate) fn shows_progress(&self) -> bool {
         let config = &self.config;
-        !config.quiet.value
-            && config.progress.value != When::Never
-            && self.env.has_capable_terminal()
+        !config.quiet.value && config.progress.value != When::Never && self.env.has_capable_terminal()
     }
 
     /// Prints a command's answer to standard output. A reader that has seen enough (`| head`) is no failure.
@@ -109,7 +107,8 @@ impl Context {
 /// message may be that it cannot be read.
 pub(super) fn paint(global: &Global) -> Paint {
     let env = Environment::read();
-    let config = std::env::current_dir().ok().and_then(|dir| Config::load(&env, &global.settings(), &dir).ok());
+    let config =
+        std::env::current_dir().ok().and_then(|dir| Config::load(&env, &global.settings(), &dir).ok());
     let wanted = match config.map_or(When::Auto, |config| config.color.value) {
         When::Always => true,
         When::Never => false,

@@ -13,7 +13,6 @@ use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::callers;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
@@ -24,8 +23,6 @@ const MAX_FORCES: usize = 16;
 
 /// One tool call, understood.
 pub(crate) struct Call {
-    /// The launcher's process, or our own for `ggr cc`.
-    pub(crate) pid: u32,
     /// What was called.
     pub(crate) invocation: Invocation,
     /// The caller's file mode creation mask.
@@ -120,7 +117,7 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         env,
         dir: text(request.dir)?.into(),
     };
-    Some(Call { pid, invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
 }
 
 /// Tells the launcher to run the real tool, and waits for its end.

@@ -206,10 +206,6 @@ impl Session {
         &self.placeholders
     }
 
-    pub(crate) fn models(&self) -> &Models {
-        &self.models
-    }
-
     pub(crate) fn driver(&self) -> &DriverHandle {
         &self.driver
     }
