@@ -11,7 +11,7 @@ use ggr_ir::{
 };
 
 use crate::drive::{Driver, Options, Submission};
-use crate::null::NullBackend;
+use crate::null::{Gate, NullBackend};
 use crate::scheduler::Urgency;
 
 /// Slots of the null backend: as many as the project's own target for one build.
@@ -20,16 +20,18 @@ const SLOTS: usize = 1000;
 /// Dependencies are taken from this many thunks before: a build's graph is wide, and mostly local.
 const NEIGHBOURHOOD: u64 = 1000;
 
-/// What [`scale`] measured.
+/// What [`scale`] or [`scale_held`] measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// How many thunks.
     pub thunks: u64,
-    /// From the first submission until all were finished, tracing included.
+    /// From the first submission until all were finished, the making of the thunks included.
     pub elapsed: Duration,
-    /// Of these, how long making the thunks and their ids alone took on the submitting side.
+    /// Of these, how long making the thunks and their ids took.
     pub traced: Duration,
-    /// How much the process's resident set grew from before the first to its peak, in bytes.
+    /// Processor time that all this took, on all cores: what `elapsed` is on a busy machine says little.
+    pub cpu: Duration,
+    /// How much the resident set of the process has grown, in bytes; measured where it is largest.
     pub memory: u64,
 }
 
@@ -49,27 +51,40 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} thunks in {:.2} s: {:.0} a second, {:.0} bytes each (making them: {:.2} s)",
+            "{} thunks in {:.2} s: {:.0} a second, {:.0} bytes each ({:.2} s of processor time; making them took {:.2} s)",
             self.thunks,
             self.elapsed.as_secs_f64(),
             self.per_second(),
             self.bytes_each(),
+            self.cpu.as_secs_f64(),
             self.traced.as_secs_f64()
         )
     }
 }
 
-/// Sends a synthetic build of `n` thunks through a driver with the null backend. Each thunk has its real canonical id,
-/// reads a blob and outputs of up to three of the thunks before it, and is resolved and hashed again when it is ready, as
-/// in a real build. Must be called inside a multi-threaded tokio runtime; in a fresh process, or the memory is not
-/// that of the build alone.
+/// Sends a synthetic build of `n` thunks through a driver with the null backend, while it is being traced. Each thunk has
+/// its real canonical id, reads a blob and outputs of up to three of the thunks before it, and is resolved and hashed
+/// again when it is ready, as in a real build. Must be called inside a multi-threaded tokio runtime; in a fresh process,
+/// or the memory is not that of the build alone.
 ///
 /// # Panics
 /// If a thunk does not finish.
 pub async fn scale(n: u64) -> Report {
-    let before = resident();
-    let begin = Instant::now();
-    let driver = Driver::spawn(vec![Arc::new(NullBackend::new(SLOTS))], Options::default());
+    measure(n, NullBackend::new(SLOTS), None).await
+}
+
+/// As [`scale`], but nothing runs until all has been traced: the most that a build can hold in memory.
+///
+/// # Panics
+/// If a thunk does not finish.
+pub async fn scale_held(n: u64) -> Report {
+    let (backend, gate) = NullBackend::gated(SLOTS);
+    measure(n, backend, Some(gate)).await
+}
+
+async fn measure(n: u64, backend: NullBackend, gate: Option<Gate>) -> Report {
+    let (memory, cpu, begin) = (resident(), processor_time(), Instant::now());
+    let driver = Driver::spawn(vec![Arc::new(backend)], Options::default());
     let mut synthetic = Synthetic::new();
     let mut traced = Duration::ZERO;
     for _ in 0..n {
@@ -78,13 +93,30 @@ pub async fn scale(n: u64) -> Report {
         traced += made.elapsed();
         driver.submit(submission).await;
     }
+    let mut peak = 0;
+    if let Some(gate) = gate {
+        let taken = driver.counts().wait_for(|counts| counts.traced == n).await.is_ok();
+        assert!(taken, "the driver takes every submission");
+        peak = resident();
+        gate.open();
+    }
     driver.idle().await;
     let elapsed = begin.elapsed();
-    let memory = resident().saturating_sub(before);
+    let memory = peak.max(resident()).saturating_sub(memory);
+    let cpu = processor_time().saturating_sub(cpu);
     let counts = *driver.counts().borrow();
     assert_eq!((counts.ran, counts.failed), (n, 0), "every thunk finishes");
     driver.shutdown().await;
-    Report { thunks: n, elapsed, traced, memory }
+    Report { thunks: n, elapsed, traced, cpu, memory }
+}
+
+/// User and system time of the process so far, as proc_pid_stat(5) has it in its fields 14 and 15: in ticks of 10 ms.
+fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the program's name in parentheses, which may hold spaces.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
 }
 
 /// Resident memory in bytes; 0 where `/proc` is not mounted.

@@ -7,12 +7,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::{Either, select};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags, fstat};
 use tokio::net::unix::pipe;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -165,11 +165,21 @@ impl Jobserver {
 }
 
 impl Pipe {
-    fn open(read: &std::path::Path, write: &std::path::Path) -> io::Result<Self> {
+    fn open(read: &Path, write: &Path) -> io::Result<Self> {
         let nonblocking = OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(read)?;
+        let read = OpenOptions::new().read(true).custom_flags(nonblocking).open(read)?;
         let write = OpenOptions::new().write(true).custom_flags(nonblocking).open(write)?;
-        Ok(Self { read: pipe::Receiver::from_file(file)?, write })
+        // Where make has closed its descriptors, their numbers may stand for any other file by now: one that a byte must
+        // not be written to.
+        let (one, other) = (fstat(&read)?, fstat(&write)?);
+        let same = (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino);
+        if !same || !FileType::from_raw_mode(one.st_mode).is_fifo() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptors are not the two ends of a pipe",
+            ));
+        }
+        Ok(Self { read: pipe::Receiver::from_file(read)?, write })
     }
 }
 
@@ -223,6 +233,11 @@ mod tests {
         };
         check("-2,-2");
         check("998,999");
+        let (read, write) =
+            (File::open("/dev/null").unwrap(), File::options().write(true).open("/dev/null").unwrap());
+        check(&format!("{},{}", read.as_raw_fd(), write.as_raw_fd()));
+        let ((read, _one), (_two, write)) = (rustix::pipe::pipe().unwrap(), rustix::pipe::pipe().unwrap());
+        check(&format!("{},{}", read.as_raw_fd(), write.as_raw_fd()));
         check("fifo:/nonexistent/fifo");
         check("what");
         check("0,1x");

@@ -17,24 +17,32 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_BACKEND", help: "where thunks run (as --backend)" },
     Variable { name: "GGR_COLOR", help: "auto, always or never (as --color)" },
     Variable { name: "GGR_COMPILE_COMMANDS", help: "file for compile_commands.json (as --compile-commands)" },
-    Variable { name: "GGR_CONFIG", help: "the user's configuration file, in place of $XDG_CONFIG_HOME/ggr/config.toml" },
+    Variable {
+        name: "GGR_CONFIG",
+        help: "the user's configuration file, in place of $XDG_CONFIG_HOME/ggr/config.toml",
+    },
     Variable { name: "GGR_DIR", help: "the repository, in place of .ggr (as --dir)" },
-    Variable { name: "GGR_INTERCEPT", help: "auto, mount, path or off (as --intercept)" },
+    Variable { name: "GGR_INTERCEPT", help: "auto, mount or off (as --intercept)" },
     Variable { name: "GGR_MAX_CACHE", help: "size limit of the store (as --max-cache)" },
     Variable { name: "GGR_MODE", help: "lazy or wait (as --mode)" },
     Variable { name: "GGR_PROGRESS", help: "auto, always or never (as --progress)" },
     Variable { name: "GGR_QUIET", help: "true: print nothing of our own but errors (as --quiet)" },
-    Variable { name: "GGR_SESSION", help: "set by ggr for the build that it runs; a ggr inside does not intercept again" },
+    Variable {
+        name: "GGR_SESSION",
+        help: "set by ggr for the build that it runs; a ggr inside does not intercept again",
+    },
     Variable { name: "GGR_SLOTS", help: "how many thunks run here side by side (as --slots)" },
     Variable { name: "GGR_STORE", help: "where blobs live (as --store)" },
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
-    Variable { name: "HOME", help: "where the user's configuration and cache are, without the XDG variables" },
+    Variable {
+        name: "HOME",
+        help: "where the user's configuration and cache are, without the XDG variables",
+    },
     Variable { name: "MAKEFLAGS", help: "names the jobserver of the make whose recipe ggr is" },
     Variable { name: "NO_COLOR", help: "if set and not empty: no colours" },
     Variable { name: "PATH", help: "where the build's command is found" },
     Variable { name: "TERM", help: "if `dumb`: no colours and no progress line" },
-    Variable { name: "XDG_CACHE_HOME", help: "where a shared repository lives" },
     Variable { name: "XDG_CONFIG_HOME", help: "where the user's configuration lives" },
 ];
 
@@ -81,11 +89,6 @@ impl Environment {
     /// `$XDG_CONFIG_HOME`, else `~/.config`.
     pub(crate) fn config_home(&self) -> Option<PathBuf> {
         self.xdg("XDG_CONFIG_HOME", ".config")
-    }
-
-    /// `$XDG_CACHE_HOME`, else `~/.cache`.
-    pub(crate) fn cache_home(&self) -> Option<PathBuf> {
-        self.xdg("XDG_CACHE_HOME", ".cache")
     }
 
     /// The user's home directory.

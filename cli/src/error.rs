@@ -8,8 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ggr_backends::store::gc::GcError;
+use ggr_backends::store::inventory::InventoryError;
+use ggr_ir::json::JsonError;
 use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
-use ggr_ir::{InfraFailure, ParseIdError, StoreError};
+use ggr_ir::{ParseIdError, StoreError};
+use ggr_shim::worker::WorkerError;
 
 use crate::config::ConfigError;
 use crate::coordinator::{RunError, StartError};
@@ -82,18 +86,30 @@ pub(crate) enum Error {
     /// A report could not be read or written.
     #[error(transparent)]
     Report(#[from] SinkError),
+    /// The repository could not be listed.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// The repository could not be collected.
+    #[error(transparent)]
+    Collect(#[from] GcError),
+    /// A worker had to stop.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// What was given as a thunk is none.
+    #[error("`{place}`")]
+    NoThunk {
+        /// The file, or `standard input`.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        source: JsonError,
+    },
     /// The build could not be run to its end.
     #[error(transparent)]
     Run(RunError),
-    /// The place where thunks run failed.
-    #[error("`{label}` could not be run")]
-    Infrastructure {
-        /// The thunk's label.
-        label: String,
-        /// Why.
-        #[source]
-        source: InfraFailure,
-    },
+    /// A thunk has no result, for a reason outside its program.
+    #[error("the thunk could not be forced: {0}")]
+    NotForced(String),
     /// The machine does not allow something.
     #[error("cannot {doing}")]
     Host {
@@ -127,7 +143,7 @@ impl Error {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Config(error) if error.is_usage() => Kind::Usage,
-            Self::Usage { .. } | Self::NoId(_) => Kind::Usage,
+            Self::Usage { .. } | Self::NoId(_) | Self::NoThunk { .. } => Kind::Usage,
             Self::Config(_) => Kind::Config,
             Self::CommandNotFound(_) => Kind::NotFound,
             Self::CannotRun { .. } => Kind::CannotRun,
@@ -138,8 +154,10 @@ impl Error {
             | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
             Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
             Self::Store(_) | Self::Repo(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
+            Self::Inventory(_) | Self::Collect(_) => Kind::Repository,
+            Self::Worker(_) => Kind::Infrastructure,
             Self::Run(error) => error.kind(),
-            Self::Infrastructure { .. } => Kind::Infrastructure,
+            Self::NotForced(_) => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
         }
@@ -167,11 +185,14 @@ impl Error {
                 "check permissions and free space; `ggr doctor` looks at both"
             }
             Self::Repo(error) => repository_hint(error),
-            Self::Infrastructure { .. } => "`ggr doctor` shows what works here",
+            Self::NotForced(_) => "`ggr doctor` shows what works here",
             Self::Host { .. } => "`ggr doctor` shows what this machine allows",
             Self::Bug(_) => "please report this, with the command and its output",
+            Self::Collect(GcError::Running(_)) => "wait for the other one to end; two at once gain nothing",
+            Self::Inventory(_) | Self::Collect(_) => "check permissions; `ggr doctor` looks at them",
+            Self::NoThunk { .. } => "`ggr show FILE` prints a thunk in the form that is read here",
             Self::Run(error) => return error.hint(),
-            Self::Io { .. } | Self::Report(_) => return None,
+            Self::Io { .. } | Self::Report(_) | Self::Worker(_) => return None,
         };
         Some(fixed.to_owned())
     }
@@ -191,7 +212,8 @@ impl From<RunError> for Error {
 fn nearest_command(name: &str) -> Option<String> {
     // As for configuration keys: one or two wrong letters in a word of six.
     let likeness = |command: &String| strsim::jaro(name, command);
-    let nearest = crate::args::command_names().into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    let nearest =
+        crate::args::command_names().into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(&nearest) > 0.7).then_some(nearest)
 }
 
@@ -217,10 +239,29 @@ pub(crate) fn render(error: &Error) -> String {
     text
 }
 
+/// Whether messages are coloured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Paint {
+    /// No escape sequences.
+    Plain,
+    /// What a message begins with stands out.
+    Colour,
+}
+
 /// Prints the error and gives its exit code.
-pub(crate) fn exit(error: &Error) -> ExitCode {
-    eprint!("{}", render(error));
+pub(crate) fn exit(error: &Error, paint: Paint) -> ExitCode {
+    let text = render(error);
+    match paint {
+        Paint::Plain => eprint!("{text}"),
+        Paint::Colour => eprint!("{}", coloured(&text)),
+    }
     error.kind().into()
+}
+
+/// Bold red for the error's front, bold for the hint's.
+fn coloured(text: &str) -> String {
+    let red = text.replacen("ggr: error:", "\x1b[1;31mggr: error:\x1b[0m", 1);
+    red.replacen("\nhint:", "\n\x1b[1mhint:\x1b[0m", 1)
 }
 
 /// Makes a panic a bug report of two lines, in place of Rust's own text; `RUST_BACKTRACE` still shows where.

@@ -33,7 +33,9 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
 /// `ggr worker --slots N --store DIR [--isolation HOW]`, with the coordinator's socket as descriptor 0.
 fn run_worker(args: &[OsString]) -> u8 {
     let Some(options) = worker_options(args) else {
-        eprintln!("ggr: worker: its arguments are `--slots N --store DIR`; a build starts its worker by itself");
+        eprintln!(
+            "ggr: worker: its arguments are `--slots N --store DIR`; a build starts its worker by itself"
+        );
         return FAILED;
     };
     match ggr_shim::worker::serve(&options) {

@@ -11,7 +11,12 @@ use ggr_ir::{BlobId, ObjectStore, StoreError};
 /// A local store as a worker uses it.
 pub(crate) struct Blobs {
     store: FsStore,
+    /// Of the store's file system; none if it cannot be told.
+    device: Option<u64>,
 }
+
+/// Up to this size a file on another file system is read once, into memory, and not twice (hashed, then copied).
+const COPIED_MAX: u64 = 8 << 20;
 
 /// Why a blob could not be put at a path.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +41,7 @@ pub(crate) enum As {
 impl Blobs {
     /// The store below this root.
     pub(crate) fn at(root: &Path) -> Self {
-        Self { store: FsStore::new(root) }
+        Self { store: FsStore::new(root), device: fs::metadata(root).ok().map(|meta| meta.dev()) }
     }
 
     /// Puts the blob at `to`, which must not exist: a hard link, or a copy where that cannot be (another file system, too
@@ -81,6 +86,9 @@ impl Blobs {
         if meta.mode() & 0o400 == 0 {
             // A program may make its output unreadable; only user 0 would read it all the same.
             fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
+        }
+        if Some(meta.dev()) != self.device && meta.len() <= COPIED_MAX {
+            return self.store.put_bytes(&fs::read(path).map_err(failed)?);
         }
         let id = BlobId::of_reader(fs::File::open(path).map_err(failed)?).map_err(failed)?;
         self.store.adopt(path, id)?;

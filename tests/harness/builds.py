@@ -1,11 +1,14 @@
 """Builds of one program, each from a clean copy of its source at the same absolute path: debug info names it."""
 
+import fcntl
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import time
+import typing
 from dataclasses import dataclass
 
 from harness import trees
@@ -47,6 +50,17 @@ def clean_environment(extra: dict[str, str]) -> dict[str, str]:
     """The environment of every build: nothing of the caller's but where programs are."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"} | extra
+
+
+def lock(work: pathlib.Path) -> typing.TextIO:
+    """Keeps another run out of a work directory until the file is closed; ends the program if one is there already."""
+    work.mkdir(parents=True, exist_ok=True)
+    file = open(work / "lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run works in {work}; set WORK to another directory")
+    return file
 
 
 def fresh_copy(recipe: Recipe, place: pathlib.Path) -> None:
@@ -105,6 +119,6 @@ def pending_work(recipe: Recipe, place: pathlib.Path, flags: str, jobs: int, env
 
 
 def messages(log: pathlib.Path) -> list[str]:
-    """The lines of a log without ggr's own."""
+    """The lines of a log without ggr's own, and without Ninja's counter, whose order depends on -j."""
     lines = log.read_text(errors="replace").splitlines()
-    return sorted(line for line in lines if not line.startswith("ggr:"))
+    return sorted(re.sub(r"^\[\d+/\d+\] ", "", line) for line in lines if not line.startswith("ggr:"))

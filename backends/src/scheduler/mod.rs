@@ -2,7 +2,7 @@
 //!
 //! Nodes are added while the build is still being traced. A node whose dependencies are done is first checked for a
 //! recorded result, then waits for a slot; what lies on the longest remaining path goes first, and before that whatever
-//! somebody waits for. Failures outside the program are handled by the table in [`policy`]; stragglers get a
+//! somebody waits for. Failures outside the program are handled by the table in `policy.rs`; stragglers get a
 //! duplicate where slots stand idle, and the first result wins.
 //!
 //! **Invariant:** a node is settled ([`Action::Done`] or [`Action::Failed`]) exactly once, and started only after all that
@@ -140,7 +140,8 @@ impl Scheduler {
         self.timers.next()
     }
 
-    /// Takes in what happened; appends what to do about it. `now` must not run backwards.
+    /// Takes in what happened; appends what to do about it, except for starts of waiting nodes: those come with
+    /// [`fill`](Self::fill). `now` must not run backwards.
     ///
     /// # Panics
     /// If [`Event::Add`] does not carry the next number, or an event names a node that was not added.
@@ -161,7 +162,6 @@ impl Scheduler {
         }
         self.wake(now, actions);
         self.waves.advance(&mut self.nodes, &mut self.ready);
-        self.dispatch(now, actions);
     }
 
     fn node(&mut self, id: NodeId) -> &mut Node {
@@ -267,8 +267,10 @@ impl Scheduler {
         }
     }
 
-    /// Fills the free slots.
-    fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Fills the free slots with what matters most. To be called when a batch of events has been told and the checks that
+    /// they led to have been answered: were slots filled after each event, what an ended node has just set free would
+    /// always find the slot taken by something else.
+    pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.places.iter().any(|place| place.used < place.spec.slots) {
             let free =
                 |refused: BackendSet| first_free(&self.places, |backend, _| !refused.contains(backend));

@@ -12,7 +12,7 @@ use super::Context;
 use crate::coordinator::{Answer, Call, Output, decide};
 use crate::error::Error;
 use crate::report::Reporter;
-use crate::run::{Workshop, runtime};
+use crate::run::{Purpose, Workshop, runtime};
 
 /// Run one tool call as a thunk and wait for it
 ///
@@ -29,13 +29,13 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let tool = find(context, &args.command[0])?;
     // Inside a session the launcher stands in place of the tool, and knows what to do.
-    let caught = context.env.value("GGR_SESSION").is_some();
+    let caught = context.env.inside_session();
     let Some(call) = (if caught { None } else { call(context, &tool, &args.command) }) else {
         return execute(&args.command);
     };
     let answer = runtime()?.block_on(async {
         let output = Output { stdout: None, stderr: None };
-        let workshop = Workshop::open(context, Reporter::new(Vec::new()), output).await?;
+        let workshop = Workshop::open(context, Purpose::Build, Reporter::new(Vec::new()), output).await?;
         let answer = decide(&workshop.session, &call).await;
         workshop.close(context).await;
         Ok::<Answer, Error>(answer)
@@ -60,7 +60,7 @@ fn call(context: &Context, tool: &Path, command: &[OsString]) -> Option<Call> {
         dir: context.dir.clone(),
         stderr_is_terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
-    Some(Call { pid: std::process::id(), invocation, umask: umask(), may_defer: false })
+    Some(Call { invocation, umask: umask(), may_defer: false })
 }
 
 fn umask() -> u32 {
@@ -82,9 +82,8 @@ fn find(context: &Context, name: &OsStr) -> Result<PathBuf, Error> {
         true => vec![context.dir.join(name)],
         false => std::env::split_paths(path).map(|dir| dir.join(name)).collect(),
     };
-    let executable = |path: &PathBuf| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
-    };
+    let executable =
+        |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
     let found = candidates.into_iter().find(executable).ok_or_else(not_found)?;
     found.canonicalize().map_err(Error::io("look at", &found))
 }

@@ -5,12 +5,13 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use super::Context;
-use crate::coordinator::{self, BuildEnd, Output};
+use crate::config::Intercept;
+use crate::coordinator::{self, BuildEnd, Output, RunError, StartError};
 use crate::error::Error;
 use crate::report::{
     Bar, ChromeTrace, CompileCommands, Event, JsonLines, Log, Reporter, Sink, SinkError, Summary, Terminal,
 };
-use crate::run::{Workshop, runtime};
+use crate::run::{Purpose, Workshop, runtime};
 
 /// Run a program whose name is one of ggr's commands
 #[derive(clap::Args, Debug)]
@@ -21,13 +22,18 @@ pub(crate) struct Args {
 }
 
 /// Runs a build under ggr and gives its exit code.
-pub(crate) fn run(context: &Context, command: &[OsString]) -> Result<ExitCode, Error> {
-    if context.env.value("GGR_SESSION").is_some() {
+pub(crate) fn run(context: &Context, purpose: Purpose, command: &[OsString]) -> Result<ExitCode, Error> {
+    if context.env.inside_session() {
         return nested(command);
     }
     let bar = Bar::default();
     let terminal = if context.shows_progress() { Terminal::open(bar.clone()) } else { None };
-    let code = runtime()?.block_on(build(context, command, terminal.as_ref().map(|terminal| (terminal, bar))));
+    let code = runtime()?.block_on(build(
+        context,
+        purpose,
+        command,
+        terminal.as_ref().map(|terminal| (terminal, bar)),
+    ));
     if let Some(terminal) = terminal {
         terminal.end();
     }
@@ -50,6 +56,7 @@ fn nested(command: &[OsString]) -> Result<ExitCode, Error> {
 
 async fn build(
     context: &Context,
+    purpose: Purpose,
     command: &[OsString],
     terminal: Option<(&Terminal, Bar)>,
 ) -> Result<(ExitCode, Reporter), Error> {
@@ -62,7 +69,7 @@ async fn build(
         stdio = (stdout, Some(stderr));
     }
     let reporter = Reporter::new(Vec::new());
-    let mut workshop = Workshop::open(context, reporter.clone(), output).await?;
+    let mut workshop = Workshop::open(context, purpose, reporter.clone(), output).await?;
     reporter.set_sinks(sinks(context, &workshop, terminal.map(|(_, bar)| bar))?);
     if workshop.healed > 0 {
         let text = format!("removed {} placeholders that a killed ggr had left", workshop.healed);
@@ -72,9 +79,24 @@ async fn build(
     interception.stdio = stdio;
     let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     reporter.report(&Event::BuildStarted { command: words, slots: context.config.slots.value.get() });
-    let end = coordinator::run(&workshop.session, command, &interception).await;
+    let mut end = coordinator::run(&workshop.session, command, &interception).await;
+    if let Err(RunError::Start(StartError::Intercept(why))) = &end
+        && context.config.intercept.value == Intercept::Auto
+    {
+        let text = format!("the build runs as without ggr, for {why} (`ggr doctor` says what to do)");
+        reporter.report(&Event::Note { text });
+        interception.switch_off();
+        end = coordinator::run(&workshop.session, command, &interception).await;
+    }
     drop(interception);
+    if purpose == Purpose::Trace {
+        let left = workshop.session.leave_placeholders(&workshop.repo)?;
+        let text = format!("{left} placeholders are left; `ggr force` makes them real");
+        reporter.report(&Event::Note { text });
+    }
+    let repo = workshop.repo.clone();
     workshop.close(context).await;
+    super::gc::collect_now_and_then(context, &repo);
     let code = match end? {
         BuildEnd::Exited(code) => code,
         BuildEnd::Interrupted(signal) => 128 + signal as u8,

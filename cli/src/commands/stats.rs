@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::ExitCode;
 
+use ggr_backends::store::inventory::{Inventory, Kind, Usage};
+use ggr_ir::repo::Repo;
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,15 +26,9 @@ struct Calls {
     ran: usize,
     here: usize,
     failed: usize,
+    left: usize,
     /// How often each reason made a call run here.
     reasons: BTreeMap<String, usize>,
-}
-
-/// Files below a directory of the repository.
-#[derive(Default, Serialize)]
-struct Held {
-    files: u64,
-    bytes: u64,
 }
 
 /// Prints the numbers.
@@ -45,16 +37,13 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<ExitCode, Error> {
     let lines = log::read(repo.root())?;
     let last = lines.iter().rposition(|line| matches!(line, Line::Build(_))).unwrap_or(0);
     let (last, all) = (count(&lines[last..]), count(&lines));
-    let blobs = context.blobs(&repo);
-    let held: Vec<_> = [("blobs", blobs), ("reductions", repo.root()), ("thunks", repo.root())]
-        .into_iter()
-        .map(|(name, root)| {
-            Ok((name, held(&root.join(name)).map_err(Error::io("look at", root.join(name)))?))
-        })
-        .collect::<Result<_, Error>>()?;
+    let held = held(&repo)?;
     let limit = context.config.max_cache.value;
     if context.json.is_some() {
-        let held: BTreeMap<_, _> = held.iter().map(|(name, held)| (*name, held)).collect();
+        let held: BTreeMap<_, _> = held
+            .iter()
+            .map(|(name, held)| (*name, json!({ "files": held.files, "room": held.room })))
+            .collect();
         context.print_json(&json!({
             "repository": repo.root(), "limit": limit.0, "held": held, "last_build": last, "all_builds": all,
         }))?;
@@ -62,7 +51,7 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<ExitCode, Error> {
     }
     let mut text = format!("repository {} (limit {limit})\n", repo.root().display());
     for (name, held) in &held {
-        writeln!(text, "  {name:<11} {:>8} files  {}", held.files, ByteSize(held.bytes))
+        writeln!(text, "  {name:<16} {:>8} files  {}", held.files, ByteSize(held.room))
             .expect("writing to a string does not fail");
     }
     text.push_str(&describe("last build", &last));
@@ -85,6 +74,7 @@ fn count(lines: &[Line]) -> Calls {
             Fate::Hit => calls.hits += 1,
             Fate::Ran => calls.ran += 1,
             Fate::Failed => calls.failed += 1,
+            Fate::Left => calls.left += 1,
             Fate::Here => {
                 calls.here += 1;
                 *calls.reasons.entry(record.reason.clone().unwrap_or_default()).or_default() += 1;
@@ -98,8 +88,8 @@ fn describe(what: &str, calls: &Calls) -> String {
     let thunks = calls.hits + calls.ran;
     let share = if thunks == 0 { 0.0 } else { 100.0 * calls.hits as f64 / thunks as f64 };
     let mut text = format!(
-        "{what}: {} hits, {} ran ({share:.1} % hits), {} ran here, {} failed\n",
-        calls.hits, calls.ran, calls.here, calls.failed
+        "{what}: {} hits, {} ran ({share:.1} % hits), {} ran here, {} failed, {} not made\n",
+        calls.hits, calls.ran, calls.here, calls.failed, calls.left
     );
     let mut reasons: Vec<_> = calls.reasons.iter().collect();
     reasons.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), *reason));
@@ -109,29 +99,24 @@ fn describe(what: &str, calls: &Calls) -> String {
     text
 }
 
-/// Counts files and their space on disk; none if the directory is not there.
-fn held(directory: &Path) -> io::Result<Held> {
-    let mut sum = Held::default();
-    let mut pending = vec![directory.to_path_buf()];
-    while let Some(directory) = pending.pop() {
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(e),
-        };
-        for entry in entries {
-            let entry = entry?;
-            // What another ggr removes meanwhile is not counted.
-            let Ok(found) = entry.metadata() else { continue };
-            if found.is_dir() {
-                pending.push(entry.path());
-            } else {
-                sum.files += 1;
-                sum.bytes += found.blocks() * 512;
+/// What the repository holds, by kind.
+fn held(repo: &Repo) -> Result<Vec<(&'static str, Usage)>, Error> {
+    let mut kinds: Vec<(Kind, &'static str, Usage)> = [
+        (Kind::Blob, "blobs"),
+        (Kind::Twin, "executable twins"),
+        (Kind::Reduction, "reductions"),
+        (Kind::Thunk, "thunks"),
+    ]
+    .map(|(kind, name)| (kind, name, Usage::default()))
+    .into();
+    for item in &Inventory::of(repo)?.items {
+        for (kind, _, usage) in &mut kinds {
+            if *kind == item.kind {
+                *usage = usage.with(item);
             }
         }
     }
-    Ok(sum)
+    Ok(kinds.into_iter().map(|(_, name, usage)| (name, usage)).collect())
 }
 
 #[cfg(test)]
@@ -161,17 +146,7 @@ mod tests {
         ];
         assert_eq!(
             describe("last build", &count(&lines)),
-            "last build: 3 hits, 1 ran (75.0 % hits), 1 ran here, 0 failed\n      1 × no model for `bison`\n"
+            "last build: 3 hits, 1 ran (75.0 % hits), 1 ran here, 0 failed, 0 not made\n      1 × no model for `bison`\n"
         );
-    }
-
-    #[test]
-    fn files_of_all_depths_are_held() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("ab/cd")).unwrap();
-        fs::write(dir.path().join("ab/cd/x"), "1").unwrap();
-        fs::write(dir.path().join("y"), "1").unwrap();
-        assert_eq!(held(dir.path()).unwrap().files, 2);
-        assert_eq!(held(&dir.path().join("absent")).unwrap().files, 0);
     }
 }

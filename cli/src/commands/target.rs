@@ -42,6 +42,12 @@ impl Target {
         if let Some(output) = read_placeholder(&file)? {
             return Ok(Self::Placeholder(file, output));
         }
+        if !file.exists() {
+            return Err(Error::Unknown {
+                what: format!("`{}` is neither an id nor a file", word.display()),
+                hint: "ids begin with `T` or `V`; `ggr graph` lists the thunks of the last build".to_owned(),
+            });
+        }
         match made_by(repo, &file)? {
             Some(id) => Ok(Self::Made(file, id)),
             None => Err(Error::Unknown {
@@ -60,6 +66,14 @@ impl Target {
                 message: format!("`{id}` is a blob, and a thunk is needed"),
                 hint: "a thunk's id begins with `T`".to_owned(),
             }),
+        }
+    }
+
+    /// The file, if it was named by one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Placeholder(path, _) | Self::Made(path, _) => Some(path),
+            Self::Thunk(_) | Self::Blob(_) => None,
         }
     }
 
@@ -91,6 +105,28 @@ pub(super) fn read_placeholder(file: &Path) -> Result<Option<OutputRef>, Error> 
     let read = File::open(file).and_then(|file| file.take(placeholder::MAX_LEN).read_to_end(&mut bytes));
     read.map_err(Error::io("read", file))?;
     Ok(placeholder::parse(&bytes))
+}
+
+/// The placeholders in a directory and below it, ordered by path. Repositories are passed over, symlinks not followed.
+pub(super) fn placeholders_below(directory: &Path) -> Result<Vec<Target>, Error> {
+    let mut found = Vec::new();
+    let mut pending = vec![directory.canonicalize().map_err(Error::io("look at", directory))?];
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(&directory).map_err(Error::io("list", &directory))? {
+            let entry = entry.map_err(Error::io("list", &directory))?;
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && entry.file_name() != ggr_ir::repo::NAME => pending.push(path),
+                Ok(kind) if kind.is_file() => {
+                    found.extend(read_placeholder(&path)?.map(|output| Target::Placeholder(path, output)));
+                }
+                // Neither, or it has gone meanwhile.
+                _ => {}
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path().cmp(&b.path()));
+    Ok(found)
 }
 
 /// The thunk that made a file last.

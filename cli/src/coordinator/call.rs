@@ -13,17 +13,16 @@ use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::callers;
 use super::deferred;
+use super::held_back;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
 const MAX_FORCES: usize = 16;
 
 /// One tool call, understood.
 pub(crate) struct Call {
-    /// The launcher's process, or our own for `ggr cc`.
-    pub(crate) pid: u32,
     /// What was called.
     pub(crate) invocation: Invocation,
     /// The caller's file mode creation mask.
@@ -67,6 +66,10 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
         return run_here(&session, stream, pid, tool, true).await;
     };
+    session.report(&Event::Called(Arc::new(crate::report::Call {
+        args: call.invocation.args.clone(),
+        dir: call.invocation.dir.clone(),
+    })));
     let mut more = [0u8; 1];
     let answer = tokio::select! {
         answer = decide(&session, &call) => answer,
@@ -115,7 +118,7 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         dir: text(request.dir)?.into(),
         stderr_is_terminal: stderr_is_terminal(pid),
     };
-    Some(Call { pid, invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
 }
 
 fn stderr_is_terminal(pid: u32) -> bool {
@@ -171,15 +174,22 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
-    if let Some(reductions) = session.look_up(&plan, &ids) {
+    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
+    let hold_back = defer && session.is_trace();
+    if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
-    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
-    let urgency = if defer { Urgency::Eventual } else { Urgency::Awaited };
-    session.submit(&plan, &ids, urgency).await;
+    let mut wanted = None;
+    if hold_back {
+        wanted = Some(session.held_back().add(&plan, &ids));
+    } else {
+        session.held_back().release(session, held_back::needs(&plan)).await;
+        let urgency = if defer { Urgency::Eventual } else { Urgency::Awaited };
+        session.submit(&plan, &ids, urgency).await;
+    }
     if defer {
-        match deferred::put_in_place(session, call, &plan, &ids) {
+        match deferred::put_in_place(session, call, &plan, &ids, wanted) {
             Ok(()) => return Answer::quiet(),
             // The tool itself will say best why its output cannot be written.
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),

@@ -8,10 +8,12 @@ use std::time::Instant;
 use ggr_backends::drive::Finished;
 use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
+use tokio::sync::watch;
 
 use super::call::Call;
 use super::placeholders::Placeholder;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// A deferred call, until its bytes are there.
 struct Deferred {
@@ -19,6 +21,8 @@ struct Deferred {
     plan: Plan,
     ids: Vec<ThunkId>,
     placeholders: Vec<Arc<Placeholder>>,
+    /// Becomes true when somebody asks for it; nothing: it was asked for from the start.
+    wanted: Option<watch::Receiver<bool>>,
 }
 
 /// Writes what the model knows already, puts placeholders for the rest, and sees to it that they become real.
@@ -30,6 +34,7 @@ pub(crate) fn put_in_place(
     call: &Call,
     plan: &Plan,
     ids: &[ThunkId],
+    wanted: Option<watch::Receiver<bool>>,
 ) -> io::Result<()> {
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
@@ -56,12 +61,19 @@ pub(crate) fn put_in_place(
         plan: plan.clone(),
         ids: ids.to_vec(),
         placeholders,
+        wanted,
     };
     session.spawn(follow(Arc::clone(session), deferred));
     Ok(())
 }
 
-async fn follow(session: Arc<Session>, deferred: Deferred) {
+async fn follow(session: Arc<Session>, mut deferred: Deferred) {
+    if let Some(wanted) = &mut deferred.wanted
+        && wanted.wait_for(|wanted| *wanted).await.is_err()
+    {
+        // The session ends and nobody has asked: the placeholder stays.
+        return;
+    }
     match session.results(&deferred.ids).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
@@ -88,6 +100,7 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
         session.placeholders().fill(placeholder, &blob)?;
         session.remember(placeholder, entry.blob);
         session.journal_done(&planned.path);
+        session.report(&Event::Materialized { path: planned.path.clone(), bytes: entry.blob.size() });
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod call;
 mod callers;
 mod deferred;
 pub(crate) mod heal;
+mod held_back;
 pub(crate) mod keeper;
 mod launcher;
 mod materialize;
@@ -55,6 +56,16 @@ pub(crate) struct Interception {
     pub(crate) stdio: (Option<OwnedFd>, Option<OwnedFd>),
 }
 
+impl Interception {
+    /// Nothing is caught: the build runs as it is.
+    pub(crate) fn switch_off(&mut self) {
+        self.tools.clear();
+        self.watch = false;
+        // The try before this one has bound it.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
 /// Why a run did not come to an exit status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -79,7 +90,9 @@ impl RunError {
     /// The kind, which decides the exit code.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            RunError::Start(StartError::Command { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            RunError::Start(StartError::Command { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 Kind::NotFound
             }
             RunError::Start(StartError::Command { .. }) => Kind::CannotRun,

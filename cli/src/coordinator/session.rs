@@ -5,21 +5,24 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::scheduler::Urgency;
 use ggr_backends::store::FsStore;
-use ggr_ir::repo::{Journal, Thunks};
-use ggr_ir::{BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, ThunkId, ToolFailure};
+use ggr_ir::repo::{Journal, JournalError, Repo, Thunks};
+use ggr_ir::{
+    BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, Thunk, ThunkId, ToolFailure,
+};
 use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::call::Call;
 use super::callers::{self, Sink};
+use super::held_back::HeldBack;
 use super::placeholders::{Placeholder, Placeholders};
 use super::view::View;
 use crate::intercept::supervisor::{FileId, Held, Watcher};
@@ -108,6 +111,8 @@ pub(crate) struct Parts {
     pub(crate) slots: usize,
     pub(crate) limits: Limits,
     pub(crate) lazy: bool,
+    /// Whether deferred calls are only traced: their thunks run when somebody reads what they make, and not otherwise.
+    pub(crate) trace: bool,
     pub(crate) journal: Journal,
     pub(crate) thunks: Thunks,
     /// Where deferred calls print.
@@ -124,6 +129,8 @@ pub(crate) struct Output {
 
 /// See the module's documentation.
 pub(crate) struct Session {
+    /// For tasks that outlive a borrow.
+    me: Weak<Self>,
     store: Arc<FsStore>,
     cache: Arc<dyn ReductionCache>,
     models: Arc<Models>,
@@ -153,6 +160,8 @@ pub(crate) struct Session {
     tasks: Mutex<tokio::task::JoinSet<()>>,
     journal: Journal,
     thunks: Thunks,
+    trace: bool,
+    held_back: HeldBack,
     output: Mutex<Output>,
 }
 
@@ -160,7 +169,8 @@ impl Session {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let placeholders = Arc::new(Placeholders::default());
         let view = View::new(Arc::clone(&placeholders), Arc::clone(&parts.store), parts.memo);
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             store: parts.store,
             cache: parts.cache,
             models: parts.models,
@@ -182,6 +192,8 @@ impl Session {
             tasks: Mutex::default(),
             journal: parts.journal,
             thunks: parts.thunks,
+            trace: parts.trace,
+            held_back: HeldBack::default(),
             output: Mutex::new(parts.output),
         })
     }
@@ -192,10 +204,6 @@ impl Session {
 
     pub(crate) fn placeholders(&self) -> &Placeholders {
         &self.placeholders
-    }
-
-    pub(crate) fn models(&self) -> &Models {
-        &self.models
     }
 
     pub(crate) fn driver(&self) -> &DriverHandle {
@@ -338,11 +346,46 @@ impl Session {
         });
     }
 
+    /// Whether deferred calls are only traced.
+    pub(crate) fn is_trace(&self) -> bool {
+        self.trace
+    }
+
+    /// What is held back; in a build that is not only traced: nothing.
+    pub(crate) fn held_back(&self) -> &HeldBack {
+        &self.held_back
+    }
+
+    /// Somebody waits for this thunk.
+    pub(crate) async fn demand(&self, id: ThunkId) {
+        self.held_back.release(self, [id]).await;
+        self.driver.demand(id).await;
+    }
+
+    /// Leaves the placeholders that nobody has asked for to the user.
+    ///
+    /// # Errors
+    /// If the journal that keeps what they need from the collector cannot be written.
+    pub(crate) fn leave_placeholders(&self, repo: &Repo) -> Result<usize, JournalError> {
+        let left = Journal::start(repo)?;
+        let mut count = 0;
+        for placeholder in self.placeholders.all() {
+            if let Some(path) = placeholder.current_path() {
+                left.add(&path, &placeholder.output)?;
+                count += 1;
+            }
+            self.journal_done(&placeholder.path);
+            self.placeholders.forget(&placeholder);
+        }
+        left.leave()?;
+        Ok(count)
+    }
+
     /// Makes one placeholder real, and waits until it is.
     pub(crate) async fn force(&self, path: &Path) {
         let Ok(stat) = rustix::fs::stat(path) else { return };
         if let Some(placeholder) = self.placeholders.find((stat.st_dev, stat.st_ino)) {
-            self.driver.demand(placeholder.output.thunk).await;
+            self.demand(placeholder.output.thunk).await;
             placeholder.settled().await;
         }
     }
@@ -358,7 +401,9 @@ impl Session {
     pub(crate) async fn settle(&self) {
         let mut course = self.course();
         loop {
-            let Some(next) = self.placeholders.all().into_iter().next() else { return };
+            let all = self.placeholders.all();
+            let wanted = |placeholder: &Arc<Placeholder>| !self.held_back.holds(placeholder.output.thunk);
+            let Some(next) = all.into_iter().find(wanted) else { return };
             tokio::select! {
                 () = next.settled() => {}
                 changed = course.wait_for(|course| *course != Course::Going) => {
@@ -419,6 +464,7 @@ impl Session {
             };
             super::materialize::write(&self.blob_file(entry.blob)?, path, permissions & !call.umask)?;
             self.view.remember(path, entry.blob);
+            self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
         Ok(())
     }
@@ -477,6 +523,7 @@ impl Session {
     pub(crate) fn note_traced(&self, plan: &Plan, ids: &[ThunkId]) {
         let label: Arc<str> = plan.label.as_str().into();
         for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
+            self.keep_thunk(thunk);
             let of_thunk = plan.outputs.iter().filter(|output| output.output.thunk == *id);
             self.reporter.report(&Event::Traced {
                 thunk: *id,
@@ -485,6 +532,17 @@ impl Session {
                 outputs: of_thunk.map(|output| output.path.clone()).collect(),
             });
         }
+    }
+
+    /// Writes a thunk to the repository, for `ggr show`, `why`, `graph` and `force`. A build whose thunks cannot be written
+    /// is as right as any: those commands will say that the thunk is gone.
+    fn keep_thunk(&self, thunk: &Thunk) {
+        if self.trace {
+            drop(tokio::task::block_in_place(|| self.thunks.put(thunk)));
+            return;
+        }
+        let (thunks, thunk) = (self.thunks.clone(), thunk.clone());
+        self.runtime.spawn_blocking(move || drop(thunks.put(&thunk)));
     }
 
     pub(crate) fn note_hit(&self, plan: &Plan, ids: &[ThunkId]) {
@@ -496,7 +554,12 @@ impl Session {
     /// A call is about to run here.
     pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended) {
         let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let here = Here { tool, why: ended.why(), doubted: matches!(ended, Ended::ToolFailed(_)), since: Instant::now() };
+        let here = Here {
+            tool,
+            why: ended.why(),
+            doubted: matches!(ended, Ended::ToolFailed(_)),
+            since: Instant::now(),
+        };
         self.here.lock().expect("no holder panics").insert(pid, here);
     }
 
@@ -551,9 +614,11 @@ impl Watcher for Session {
 
     fn opened(&self, file: FileId, held: Held) {
         if let Some(placeholder) = self.placeholders.find(file) {
-            let (driver, thunk) = (self.driver.clone(), placeholder.output.thunk);
+            let thunk = placeholder.output.thunk;
             self.placeholders.hold(&placeholder, held);
-            self.runtime.spawn(async move { driver.demand(thunk).await });
+            if let Some(session) = self.me.upgrade() {
+                self.runtime.spawn(async move { session.demand(thunk).await });
+            }
         }
     }
 }

@@ -9,8 +9,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,8 @@ impl Terminal {
     /// # Errors
     /// If descriptors run out.
     pub(crate) fn build_side(&self) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
-        let build_side = self.build_side.as_ref().ok_or_else(|| io::Error::other("the terminal is closed"))?;
+        let build_side =
+            self.build_side.as_ref().ok_or_else(|| io::Error::other("the terminal is closed"))?;
         let stdout = if self.stdout_too { Some(build_side.try_clone()?) } else { None };
         Ok((stdout, build_side.try_clone()?))
     }

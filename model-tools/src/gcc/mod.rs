@@ -18,7 +18,7 @@ mod flags;
 mod native;
 mod outputs;
 mod planner;
-mod response;
+pub(crate) mod response;
 mod source;
 mod stop;
 mod table;

@@ -250,7 +250,7 @@ impl<'a> Planner<'a> {
         if let Some(linked) = linked
             && let Some(first) = linked.outputs.first()
         {
-            self.gcc.linkers.promise(output(&first.path), linked.leads);
+            self.gcc.linkers.promise(output(&first.path), linked.facts);
         }
         Ok(Plan {
             outputs: self

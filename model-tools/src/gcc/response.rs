@@ -9,15 +9,15 @@ const MAX_FILES: u32 = 2000;
 
 /// An argument list without response files.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub(super) struct Expanded {
-    pub(super) args: Vec<String>,
+pub(crate) struct Expanded {
+    pub(crate) args: Vec<String>,
     /// The files that were read, as spelled.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Why an argument list could not be expanded.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum ExpandError {
+pub(crate) enum ExpandError {
     /// A response file is a placeholder.
     Placeholder(PathBuf),
     /// Anything else.
@@ -25,7 +25,7 @@ pub(super) enum ExpandError {
 }
 
 /// Replaces each `@file` by the arguments in it; one that is not there stays as it is.
-pub(super) fn expand(args: &[String], dir: &Path, files: &dyn FileView) -> Result<Expanded, ExpandError> {
+pub(crate) fn expand(args: &[String], dir: &Path, files: &dyn FileView) -> Result<Expanded, ExpandError> {
     let Some((program, args)) = args.split_first() else { return Ok(Expanded::default()) };
     let mut out = Expanded { args: vec![program.clone()], files: Vec::new() };
     // The arguments still to be looked at, the next one last.

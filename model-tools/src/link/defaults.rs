@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use rustc_hash::FxHashMap;
 
 use super::script;
+use crate::glob;
 use crate::model::FileView;
 
 /// What gold and lld search (gold's `options.cc`, lld's manual), and what is taken for a linker that does not say.
@@ -21,10 +22,13 @@ pub struct LoaderConf {
     pub dirs: Vec<PathBuf>,
 }
 
+/// Directories as written, by linker and emulation.
+type BuiltIn = FxHashMap<(PathBuf, String), Arc<[String]>>;
+
 /// Remembers both, for the life of a session: neither changes during a build.
 #[derive(Default, Debug)]
 pub struct Defaults {
-    built_in: Mutex<FxHashMap<(PathBuf, String), Arc<[String]>>>,
+    built_in: Mutex<BuiltIn>,
     conf: Mutex<FxHashMap<PathBuf, Arc<LoaderConf>>>,
 }
 
@@ -78,7 +82,7 @@ fn read_conf(path: &Path, sysroot: &Path, files: &dyn FileView, conf: &mut Loade
                         Some(below) => sysroot.join(below),
                         None => path.with_file_name(pattern),
                     };
-                    for file in glob(&pattern) {
+                    for file in matching(&pattern) {
                         read_conf(&file, sysroot, files, conf);
                     }
                 }
@@ -93,7 +97,7 @@ fn read_conf(path: &Path, sysroot: &Path, files: &dyn FileView, conf: &mut Loade
 }
 
 /// The files that a pattern matches, sorted; stars in the last component only, which is all that is in use.
-fn glob(pattern: &Path) -> Vec<PathBuf> {
+fn matching(pattern: &Path) -> Vec<PathBuf> {
     let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str()))
     else {
         return Vec::new();
@@ -102,45 +106,17 @@ fn glob(pattern: &Path) -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|entry| matches(name, entry)))
+        .filter(|entry| entry.file_name().to_str().is_some_and(|entry| glob::matches_name(name, entry)))
         .map(|entry| entry.path())
         .collect();
     found.sort();
     found
 }
 
-/// Whether a name matches a pattern in which `*` stands for any text, though not for a leading dot.
-fn matches(pattern: &str, name: &str) -> bool {
-    let hidden = name.starts_with('.') && pattern.starts_with('*');
-    !hidden && bytes_match(pattern.as_bytes(), name.as_bytes())
-}
-
-fn bytes_match(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern.split_first() {
-        None => name.is_empty(),
-        Some((b'*', rest)) => (0..=name.len()).any(|at| bytes_match(rest, &name[at..])),
-        Some((byte, rest)) => name.first() == Some(byte) && bytes_match(rest, &name[1..]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::DiskView;
-
-    #[test]
-    fn a_star_matches_any_text() {
-        for (pattern, name, expected) in [
-            ("*.conf", "libc.conf", true),
-            ("*.conf", ".conf", false),
-            ("*.conf", "libc.conf.dpkg-old", false),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxc", false),
-            ("x", "x", true),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn a_configuration_includes_others() {

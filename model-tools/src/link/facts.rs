@@ -68,6 +68,17 @@ pub struct Facts {
     pub target: Option<Target>,
     /// Where it leads.
     pub leads: Leads,
+    /// Whether it is a program or a shared library: what tools make of it is executable.
+    pub linked: bool,
+    /// Whether it is LLVM bitcode.
+    pub bitcode: bool,
+}
+
+impl Facts {
+    /// Of an ELF object, an archive, or a file that a linker does not look into.
+    pub fn plain(leads: Leads) -> Self {
+        Self { target: None, leads, linked: false, bitcode: false }
+    }
 }
 
 /// Remembers facts.
@@ -79,9 +90,13 @@ pub struct Knowledge {
 
 impl Knowledge {
     /// Remembers what an output that is still to be made will be.
-    pub fn promise(&self, output: OutputRef, leads: Leads) {
-        let facts = Arc::new(Facts { target: None, leads });
-        self.promised.write().expect("no writer panics").insert(output, facts);
+    pub fn promise(&self, output: OutputRef, facts: Facts) {
+        self.promised.write().expect("no writer panics").insert(output, Arc::new(facts));
+    }
+
+    /// What was promised of an output.
+    pub fn promised(&self, output: &OutputRef) -> Option<Arc<Facts>> {
+        self.promised.read().expect("no writer panics").get(output).cloned()
     }
 
     /// What is known of the file at this absolute path.
@@ -91,13 +106,9 @@ impl Knowledge {
     pub fn of(&self, path: &Path, files: &dyn FileView) -> Result<Arc<Facts>, Halt> {
         let Some(stamp) = files.stamp(path) else {
             return match files.find(path) {
-                Found::Placeholder(output) => self
-                    .promised
-                    .read()
-                    .expect("no writer panics")
-                    .get(&output)
-                    .cloned()
-                    .ok_or_else(|| Halt::Force(path.to_owned())),
+                Found::Placeholder(output) => {
+                    self.promised(&output).ok_or_else(|| Halt::Force(path.to_owned()))
+                }
                 _ => Err(Reason::MissingInput(path.display().to_string()).into()),
             };
         };
@@ -116,6 +127,9 @@ impl Knowledge {
 /// an ELF header.
 const HEAD: u64 = 512;
 
+/// How LLVM bitcode starts.
+pub const BITCODE: &[u8] = b"BC\xc0\xde";
+
 fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
     let unreadable =
         |error| Halt::from(Reason::Other(format!("`{}` cannot be read: {error}", path.display())));
@@ -127,24 +141,29 @@ fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
         read => read.map_err(unreadable),
     };
     if head.starts_with(&elf::ELFMAG) {
-        let leads = match shared_object(&head) {
-            true => shared(&whole()?).map_or(Leads::Nowhere, Leads::Shared),
-            false => Leads::Nowhere,
+        let kind = elf_type(&head);
+        let leads = match kind {
+            Some(elf::ET_DYN) => shared(&whole()?).map_or(Leads::Nowhere, Leads::Shared),
+            _ => Leads::Nowhere,
         };
-        return Ok(Facts { target: target(&head), leads });
+        let linked = matches!(kind, Some(elf::ET_DYN | elf::ET_EXEC));
+        return Ok(Facts { target: target(&head), linked, ..Facts::plain(leads) });
     }
     if head.starts_with(b"!<thin>\n") {
         let members = thin_members(&whole()?)
             .ok_or_else(|| Reason::Other(format!("`{}` is damaged", path.display())))?;
-        return Ok(Facts { target: None, leads: Leads::Members(members) });
+        return Ok(Facts::plain(Leads::Members(members)));
     }
-    if head.starts_with(b"!<arch>\n") || head.starts_with(b"BC\xc0\xde") {
-        return Ok(Facts { target: None, leads: Leads::Nowhere });
+    if head.starts_with(b"!<arch>\n") {
+        return Ok(Facts::plain(Leads::Nowhere));
+    }
+    if head.starts_with(BITCODE) {
+        return Ok(Facts { bitcode: true, ..Facts::plain(Leads::Nowhere) });
     }
     // ld takes what it does not recognise for a script.
     let bytes = whole()?;
     let leads = std::str::from_utf8(&bytes).map_or(Leads::Nowhere, |text| Leads::Script(script::parse(text)));
-    Ok(Facts { target: None, leads })
+    Ok(Facts::plain(leads))
 }
 
 fn target(head: &[u8]) -> Option<Target> {
@@ -152,8 +171,8 @@ fn target(head: &[u8]) -> Option<Target> {
     Some(Target { class: *head.get(4)?, machine })
 }
 
-fn shared_object(head: &[u8]) -> bool {
-    head.get(16..18).is_some_and(|kind| u16::from_le_bytes([kind[0], kind[1]]) == elf::ET_DYN)
+fn elf_type(head: &[u8]) -> Option<u16> {
+    head.get(16..18).map(|kind| u16::from_le_bytes([kind[0], kind[1]]))
 }
 
 fn shared(bytes: &[u8]) -> Option<Shared> {

@@ -24,13 +24,13 @@ mod walk;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ggr_ir::RootPath;
+use ggr_ir::{OutputRef, RootPath};
 
 use crate::inputs::InputSet;
 use crate::model::{FileView, Found, Invocation, Modelled, Reason, root_path};
 use crate::toolchain::Tools;
 use defaults::Defaults;
-use facts::{Knowledge, Leads, Shared};
+use facts::{Facts, Knowledge, Leads, Shared};
 use options::LdArg;
 use template::{Template, Templates};
 use walk::{Settings, Walk};
@@ -113,10 +113,8 @@ pub struct LinkOutput {
 pub struct Linked {
     /// All that it leaves; the linked file first.
     pub outputs: Vec<LinkOutput>,
-    /// Where the linked file leads: for [`Linkers::promise`] once the thunk has an id.
-    pub leads: Leads,
-    /// Whether a shared library was made.
-    pub shared: bool,
+    /// What is known of the linked file: for [`Linkers::promise`] once the thunk has an id.
+    pub facts: Facts,
 }
 
 /// What is known of linkers and of what they read. One for a session; calls may overlap.
@@ -149,17 +147,14 @@ impl Linkers {
         self.templates.to_bytes()
     }
 
-    /// Remembers where an output that is still to be made leads, so that a link of it need not wait for it.
-    pub fn promise(&self, output: ggr_ir::OutputRef, leads: Leads) {
-        self.knowledge.promise(output, leads);
+    /// Remembers what an output that is still to be made will be, so that a link of it need not wait for it.
+    pub fn promise(&self, output: OutputRef, facts: Facts) {
+        self.knowledge.promise(output, facts);
     }
 
-    /// What is known of the file at an absolute path.
-    ///
-    /// # Errors
-    /// [`Halt::Force`] if it is a placeholder of which nothing was promised.
-    pub fn leads(&self, path: &Path, files: &dyn FileView) -> Result<Leads, Halt> {
-        Ok(self.knowledge.of(path, files)?.leads.clone())
+    /// What is known of files and promised of outputs.
+    pub fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
     }
 
     /// Adds all that a driver's link reads, its programs included.
@@ -227,7 +222,7 @@ impl Linkers {
         };
         let settings = Settings::of(args, &context);
         let outputs = outputs(&settings, &context, inputs)?;
-        let (settings, shared) = Walk::new(&context, inputs, settings).run(args)?;
+        let (settings, shared) = Walk::new(&context, inputs, settings, &outputs).run(args)?;
         let leads = match settings.shared {
             true => Leads::Shared(Shared {
                 soname: settings.soname,
@@ -236,7 +231,8 @@ impl Linkers {
             }),
             false => Leads::Nowhere,
         };
-        Ok(Linked { outputs, leads, shared: settings.shared })
+        let facts = Facts { linked: !settings.relocatable, ..Facts::plain(leads) };
+        Ok(Linked { outputs, facts })
     }
 }
 
@@ -304,6 +300,9 @@ fn outputs(
 ) -> Result<Vec<LinkOutput>, Reason> {
     let linked = if settings.relocatable { 0o666 } else { 0o777 };
     let first = (settings.output.as_deref().unwrap_or("a.out"), linked);
+    if let Some(name) = settings.writes.iter().find(|name| name.contains('%')) {
+        return Err(Reason::Other(format!("the linker makes up a name from `{name}`")));
+    }
     let others = settings.writes.iter().filter(|name| *name != "-").map(|name| (name.as_str(), 0o666));
     std::iter::once(first)
         .chain(others)
@@ -342,4 +341,10 @@ pub fn output(
         Found::Other | Found::Directory => Err(Reason::SpecialOutput(name.to_owned())),
         Found::Missing | Found::File { .. } | Found::Placeholder(_) => root_path(&path),
     }
+}
+
+/// Whether the name alone says that the file is an object, which leads nowhere. If it is a script for all that, what it
+/// names is missing in the sandbox, the linker says so there, and the command runs here.
+pub(crate) fn is_plain_object(name: &str) -> bool {
+    [".o", ".lo", ".obj", ".os"].iter().any(|end| name.ends_with(end))
 }

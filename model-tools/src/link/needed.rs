@@ -39,7 +39,7 @@ impl Walk<'_, '_> {
             if matches!(self.find(&path), Found::Missing | Found::Directory) {
                 continue;
             }
-            self.add(&path)?;
+            self.read(&path)?;
             let facts: Arc<Facts> = self.facts(&path)?;
             self.note_shared(path, facts);
         }
@@ -62,7 +62,7 @@ impl Walk<'_, '_> {
         dirs.extend_from_slice(&conf.dirs);
         dirs.extend_from_slice(&settings.built_in);
         for file in &conf.files {
-            self.add(file)?;
+            self.read(file)?;
         }
         Ok(dirs)
     }

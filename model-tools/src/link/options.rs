@@ -1,22 +1,9 @@
-//! The linker's own options, as one sorted table, and the parser that walks it.
+//! The linker's own options, as one sorted table, and the reader of a command line.
 //!
 //! Covers GNU ld 2.40 (`ld --help` and `ld/lexsup.c`, ELF emulations), and what gold and lld add and builds use.
-//! `getopt_long_only` decides how an option is spelt: one dash or two, the value after `=` or as the next argument,
-//! single letters with the value attached. Abbreviated long options are accepted by ld and not by this table: an
-//! unknown option is never guessed at, the command runs here.
 
+use crate::getopt::{self, Row, Style, Value, Word};
 use crate::model::Reason;
-
-/// How an option takes its value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Value {
-    /// It takes none.
-    No,
-    /// After `=`, or the next argument.
-    Yes,
-    /// After `=` or not at all.
-    Maybe,
-}
 
 /// What an option means for the files that a link reads and writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +66,7 @@ use Effect::*;
 use Value::{Maybe, No, Yes};
 
 /// The options by name without dashes, sorted; a name of one letter may have its value attached.
-pub const OPTIONS: &[(&str, Value, Effect)] = &[
+const OPTIONS: &[Row<Effect>] = &[
     ("(", No, Plain),
     (")", No, Plain),
     ("A", Yes, Plain),
@@ -355,66 +342,25 @@ pub enum LdArg {
     Option(Effect, String),
 }
 
+/// What lexsup.c takes with two dashes only: `-omagic` is the output `magic`.
+const TWO_DASHES: &[&str] = &["architecture", "format", "mri-script", "no-omagic", "omagic", "output"];
+
 /// Reads a linker's arguments (without `argv[0]`, response files expanded).
 ///
 /// # Errors
 /// The first option that is unknown, or must run here.
 pub fn parse(args: &[String]) -> Result<Vec<LdArg>, Reason> {
     let mut read = Vec::with_capacity(args.len());
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        if !arg.starts_with('-') || arg == "-" {
-            read.push(LdArg::File(arg.clone()));
-            continue;
-        }
-        let (effect, value) = option(arg, &mut rest)?;
-        match effect {
-            Effect::Local => return Err(Reason::LocalFlag(arg.clone())),
-            Effect::Query => return Err(Reason::Query),
-            Effect::Plain => {}
-            effect => read.push(LdArg::Option(effect, value)),
+    for word in getopt::parse(OPTIONS, Style::LongOnly(TWO_DASHES), args)? {
+        match word {
+            Word::Operand(name) => read.push(LdArg::File(name)),
+            Word::Option(Effect::Local, _, written) => return Err(Reason::LocalFlag(written)),
+            Word::Option(Effect::Query, ..) => return Err(Reason::Query),
+            Word::Option(Effect::Plain, ..) => {}
+            Word::Option(effect, value, _) => read.push(LdArg::Option(effect, value)),
         }
     }
     Ok(read)
-}
-
-/// Reads one option, with its value from the arguments that follow if it takes one from there.
-fn option<'a>(arg: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(Effect, String), Reason> {
-    let unknown = || Reason::UnknownFlag(arg.to_owned());
-    let bare = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).ok_or_else(unknown)?;
-    let (name, attached) = match bare.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (bare, None),
-    };
-    // `-omagic` is the output `magic`: lexsup.c takes these with two dashes only.
-    let two_dashes_only =
-        matches!(name, "omagic" | "output" | "format" | "architecture" | "mri-script" | "no-omagic");
-    let found = find(name).filter(|_| name.len() > 1 && (arg.starts_with("--") || !two_dashes_only));
-    if let Some((value, effect)) = found {
-        return match (value, attached) {
-            (Value::No, Some(_)) => Err(unknown()),
-            (Value::No, None) | (Value::Maybe, None) => Ok((effect, String::new())),
-            (_, Some(text)) => Ok((effect, text.to_owned())),
-            (Value::Yes, None) => rest.next().map(|next| (effect, next.clone())).ok_or_else(unknown),
-        };
-    }
-    if arg.starts_with("--") {
-        return Err(unknown());
-    }
-    let letter = bare.chars().next().ok_or_else(unknown)?;
-    let (value, effect) = find(&bare[..letter.len_utf8()]).ok_or_else(unknown)?;
-    let attached = &bare[letter.len_utf8()..];
-    match (value, attached) {
-        (Value::No, "") => Ok((effect, String::new())),
-        (Value::No, _) => Err(unknown()),
-        (_, "") => rest.next().map(|next| (effect, next.clone())).ok_or_else(unknown),
-        (_, text) => Ok((effect, text.to_owned())),
-    }
-}
-
-fn find(name: &str) -> Option<(Value, Effect)> {
-    let at = OPTIONS.binary_search_by(|row| row.0.cmp(name)).ok()?;
-    Some((OPTIONS[at].1, OPTIONS[at].2))
 }
 
 #[cfg(test)]

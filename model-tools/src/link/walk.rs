@@ -12,9 +12,12 @@ use rustc_hash::FxHashSet;
 use super::facts::{Facts, Leads, Target, split};
 use super::options::{Effect, LdArg};
 use super::script::{Named, Script};
-use super::{Context, Halt};
+use super::{Context, Halt, LinkOutput, is_plain_object};
 use crate::inputs::InputSet;
 use crate::model::{Found, Reason};
+
+/// A shared library, by the path that it was found at.
+pub(super) type Library = (PathBuf, Arc<Facts>);
 
 /// What the arguments settle for all files, wherever they stand.
 #[derive(Default, Debug)]
@@ -92,18 +95,25 @@ pub(super) struct Walk<'a, 'i> {
     pub(super) inputs: &'a mut InputSet<'i>,
     pub(super) settings: Settings,
     /// Shared libraries that are linked, with the path that each was found at.
-    pub(super) shared: Vec<(PathBuf, Arc<Facts>)>,
+    pub(super) shared: Vec<Library>,
     /// What was opened already, so that a script that is named twice is read once.
     opened: FxHashSet<PathBuf>,
     /// Libraries that were searched already, with whether only archives were wanted.
     searched: FxHashSet<(String, bool)>,
     static_only: bool,
     pushed: Vec<bool>,
+    /// What is written, and so cannot be read.
+    outputs: &'a [LinkOutput],
 }
 
 impl<'a, 'i> Walk<'a, 'i> {
     /// Starts with nothing opened.
-    pub(super) fn new(context: &'a Context<'a>, inputs: &'a mut InputSet<'i>, settings: Settings) -> Self {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        inputs: &'a mut InputSet<'i>,
+        settings: Settings,
+        outputs: &'a [LinkOutput],
+    ) -> Self {
         Self {
             context,
             inputs,
@@ -113,11 +123,12 @@ impl<'a, 'i> Walk<'a, 'i> {
             searched: FxHashSet::default(),
             static_only: false,
             pushed: Vec::new(),
+            outputs,
         }
     }
 
     /// Adds the files of all arguments. Answers the settings and the shared libraries.
-    pub(super) fn run(mut self, args: &[LdArg]) -> Result<(Settings, Vec<(PathBuf, Arc<Facts>)>), Halt> {
+    pub(super) fn run(mut self, args: &[LdArg]) -> Result<(Settings, Vec<Library>), Halt> {
         for arg in args {
             match arg {
                 LdArg::File(name) => self.file(name)?,
@@ -138,7 +149,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             Effect::Pop => self.static_only = self.pushed.pop().unwrap_or(self.static_only),
             Effect::Library => self.library(value)?,
             Effect::Reads => {
-                self.inputs.add(self.context.dir, Path::new(value))?;
+                self.read(Path::new(value))?;
             }
             Effect::Script => self.script_option(value)?,
             Effect::JustSymbols if self.find(&self.context.dir.join(value)) != Found::Directory => {
@@ -161,8 +172,7 @@ impl<'a, 'i> Walk<'a, 'i> {
     fn file(&mut self, name: &str) -> Result<(), Halt> {
         let path = self.context.dir.join(name);
         if is_plain_object(name) {
-            self.inputs.add(self.context.dir, Path::new(name))?;
-            return Ok(());
+            return self.read(Path::new(name));
         }
         if name.starts_with('@') {
             return Err(Reason::Other(format!("the linker itself reads `{name}`")).into());
@@ -175,8 +185,17 @@ impl<'a, 'i> Walk<'a, 'i> {
         if !self.opened.insert(path.clone()) {
             return Ok(());
         }
-        self.inputs.add(Path::new("/"), &path)?;
         let facts = self.facts(&path)?;
+        self.follow(path, facts)
+    }
+
+    /// Opens what the search found, unless it was opened before.
+    fn open_found(&mut self, (path, facts): Library) -> Result<(), Halt> {
+        if self.opened.insert(path.clone()) { self.follow(path, facts) } else { Ok(()) }
+    }
+
+    fn follow(&mut self, path: PathBuf, facts: Arc<Facts>) -> Result<(), Halt> {
+        self.read(&path)?;
         match &facts.leads {
             Leads::Nowhere => Ok(()),
             Leads::Shared(_) => {
@@ -194,7 +213,7 @@ impl<'a, 'i> Walk<'a, 'i> {
         for member in members {
             let path = beside.join(member);
             if is_plain_object(member) {
-                self.inputs.add(Path::new("/"), &path)?;
+                self.read(&path)?;
             } else {
                 self.open(path)?;
             }
@@ -222,7 +241,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             if self.find(&self.context.dir.join(name)) != Found::Missing {
                 self.open(self.context.dir.join(name))?;
             } else if let Some(found) = self.search(&[name.as_str()])? {
-                self.open(found)?;
+                self.open_found(found)?;
             }
         }
         Ok(())
@@ -244,7 +263,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             }
         }
         match self.search(&[name])? {
-            Some(found) => self.open(found),
+            Some(found) => self.open_found(found),
             None => Err(Reason::MissingInput(name.to_owned()).into()),
         }
     }
@@ -252,11 +271,11 @@ impl<'a, 'i> Walk<'a, 'i> {
     /// `-T` looks for a script here, then along the search path (`ldfile_find_command_file`).
     fn script_option(&mut self, name: &str) -> Result<(), Halt> {
         let here = self.context.dir.join(name);
-        let path = match self.find(&here) {
-            Found::Missing => self.search(&[name])?.ok_or_else(|| Reason::MissingInput(name.to_owned()))?,
-            _ => here,
-        };
-        self.open(path)
+        if self.find(&here) != Found::Missing {
+            return self.open(here);
+        }
+        let found = self.search(&[name])?.ok_or_else(|| Reason::MissingInput(name.to_owned()))?;
+        self.open_found(found)
     }
 
     /// `-lNAME`: in each directory the shared library, then the archive; `-l:NAME` is a file's name.
@@ -273,35 +292,35 @@ impl<'a, 'i> Walk<'a, 'i> {
             }
         };
         match found {
-            Some(path) => self.open(path),
+            Some(found) => self.open_found(found),
             None => Err(Reason::MissingInput(format!("-l{name}")).into()),
         }
     }
 
     /// The first of these names that is there and fits, directory by directory. What does not fit is added on the way:
     /// ld opens it, says so and goes on.
-    fn search(&mut self, names: &[&str]) -> Result<Option<PathBuf>, Halt> {
+    fn search(&mut self, names: &[&str]) -> Result<Option<Library>, Halt> {
         for at in 0..self.settings.dirs.len() {
             for name in names {
                 let path = self.settings.dirs[at].join(name);
                 if matches!(self.find(&path), Found::Missing | Found::Directory) {
                     continue;
                 }
-                if self.fits(&path)? {
-                    return Ok(Some(path));
+                let facts = self.facts(&path)?;
+                if self.fits(&facts) {
+                    return Ok(Some((path, facts)));
                 }
-                self.inputs.add(Path::new("/"), &path)?;
+                self.read(&path)?;
             }
         }
         Ok(None)
     }
 
-    fn fits(&self, path: &Path) -> Result<bool, Halt> {
-        let facts = self.facts(path)?;
-        Ok(match (self.settings.target, facts.target) {
+    fn fits(&self, facts: &Facts) -> bool {
+        match (self.settings.target, facts.target) {
             (Some(wanted), Some(found)) => wanted == found,
             _ => true,
-        })
+        }
     }
 
     pub(super) fn facts(&self, path: &Path) -> Result<Arc<Facts>, Halt> {
@@ -319,9 +338,12 @@ impl<'a, 'i> Walk<'a, 'i> {
         }
     }
 
-    /// Adds a file under its absolute name.
-    pub(super) fn add(&mut self, path: &Path) -> Result<(), Halt> {
-        self.inputs.add(Path::new("/"), path)?;
+    /// Adds a file.
+    pub(super) fn read(&mut self, path: &Path) -> Result<(), Halt> {
+        let real = self.inputs.add(self.context.dir, path)?;
+        if self.outputs.iter().any(|output| output.path == real) {
+            return Err(Reason::Other(format!("`{real}` is read and written")).into());
+        }
         Ok(())
     }
 }
@@ -331,10 +353,4 @@ pub(super) fn answers_to(path: &Path, facts: &Facts) -> Option<String> {
     let Leads::Shared(shared) = &facts.leads else { return None };
     let name = || path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     shared.soname.clone().or_else(name)
-}
-
-/// Whether the name alone says that the file is an object, which leads nowhere. If it is a script for all that, what it
-/// names is missing in the sandbox, the linker says so there, and the command runs here.
-fn is_plain_object(name: &str) -> bool {
-    [".o", ".lo", ".obj", ".os"].iter().any(|end| name.ends_with(end))
 }

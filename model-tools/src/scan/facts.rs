@@ -105,7 +105,7 @@ impl CompilerFacts for AskCompiler {
         let macros = self.run(compiler, dir, &["-E", "-dM", "-nostdinc"], None)?.stdout;
         let mut probe = String::new();
         for (index, name) in SPECIAL_MACROS.iter().enumerate() {
-            probe.push_str(&format!("#ifdef {name}\n{index}\n#endif\n"));
+            probe.push_str(&format!("#ifdef {name}\n{MARK}{index}\n#endif\n"));
         }
         let answer = self.run(compiler, dir, &["-E", "-P", "-nostdinc"], Some(probe.as_bytes()))?;
         let special = numbers(&answer.stdout)
@@ -121,7 +121,7 @@ impl CompilerFacts for AskCompiler {
         let mut probe = String::new();
         for test in tests {
             for bit in 0..FEATURE_BITS {
-                probe.push_str(&format!("#if ({test}) >> {bit} & 1\n1\n#else\n0\n#endif\n"));
+                probe.push_str(&format!("#if ({test}) >> {bit} & 1\n{MARK}1\n#else\n{MARK}0\n#endif\n"));
             }
         }
         let answer = self.run(compiler, dir, &["-E", "-P", "-nostdinc", "-w"], Some(probe.as_bytes()))?;
@@ -193,8 +193,12 @@ const USUAL_STANDARD_ATTRIBUTES: &str = "\
     gnu::nonnull gnu::pure gnu::returns_nonnull gnu::unused gnu::used gnu::visibility gnu::warn_unused_result \
     clang::fallthrough";
 
+/// Marks our own words in the compiler's output: with `-g3` it lists macros too.
+const MARK: &str = "ggr_scan_";
+
 fn numbers(text: &[u8]) -> impl Iterator<Item = i64> {
-    text.split(u8::is_ascii_whitespace).filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+    let words = text.split(u8::is_ascii_whitespace);
+    words.filter_map(|word| std::str::from_utf8(word.strip_prefix(MARK.as_bytes())?).ok()?.parse().ok())
 }
 
 /// The lists in the output of `-v`: directories that are searched, and those that were not there.

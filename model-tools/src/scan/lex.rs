@@ -8,11 +8,12 @@ use super::lexed::{Expr, Header, Include, IncludeKind, Lexed, MacroText, Op, Opt
 use super::mode::Mode;
 use super::symbol::{self, Interning, Sym, Symbols};
 use super::token::{Headers, Tokenizer, is_ident, is_space};
-use super::traits;
+use super::traits::Places;
 
 /// Lexes the raw bytes of a file.
 pub(crate) fn lex(raw: &[u8], mode: Mode, symbols: &Symbols) -> Lexed {
     let clean = Clean::new(raw, mode);
+    let places = Places::find(&clean.text);
     let mut lexer = Lexer {
         raw,
         text: &clean.text,
@@ -23,6 +24,8 @@ pub(crate) fn lex(raw: &[u8], mode: Mode, symbols: &Symbols) -> Lexed {
         interning: symbols.lock(),
         conditions: Conditions::default(),
         scratch: Vec::new(),
+        comments: Vec::new(),
+        note_comments: !places.is_empty(),
         out: Lexed::default(),
     };
     lexer.run();
@@ -33,7 +36,7 @@ pub(crate) fn lex(raw: &[u8], mode: Mode, symbols: &Symbols) -> Lexed {
             out.unsure.get_or_insert(reason.to_owned());
         }
     }
-    traits::note(&clean.text, &mut out.traits);
+    places.note(&lexer.comments, &mut out.traits);
     out.content = (symbol::hash(raw), raw.len() as u64);
     out.prepare();
     out
@@ -50,6 +53,9 @@ struct Lexer<'a> {
     interning: Interning<'a>,
     conditions: Conditions,
     scratch: Vec<u8>,
+    /// Where comments stand, if anything in the text makes that matter.
+    comments: Vec<(usize, usize)>,
+    note_comments: bool,
     out: Lexed,
 }
 
@@ -113,6 +119,15 @@ impl<'a> Lexer<'a> {
 
     /// If a comment starts here, moves to its end (a line comment's newline is left).
     fn comment(&mut self) -> bool {
+        let start = self.at;
+        let found = self.pass_comment();
+        if found && self.note_comments {
+            self.comments.push((start, self.at));
+        }
+        found
+    }
+
+    fn pass_comment(&mut self) -> bool {
         match self.peek(1) {
             Some(b'*') => {
                 match memmem::find(&self.text[self.at + 2..], b"*/") {

@@ -558,7 +558,7 @@ impl<'a> Unit<'a> {
             Options::Target => self.taint.target = true,
             Options::Optimize => self.taint.optimize = true,
             Options::Push => self.taints.push(self.taint),
-            Options::Pop => self.taint = self.taints.pop().unwrap_or_default(),
+            Options::Pop => self.taint = self.taints.pop().unwrap_or(self.taint),
             Options::Reset => self.taint = Taint::default(),
         }
     }

@@ -17,6 +17,12 @@
 mod dev;
 mod init;
 pub(crate) mod message;
+pub(crate) mod own;
 mod sys;
 mod view;
 pub(crate) mod zygote;
+
+/// User and system time of all children that this process has waited for.
+pub(crate) fn children_cpu() -> std::time::Duration {
+    sys::children_usage().0
+}

@@ -34,6 +34,39 @@ pub(crate) fn clone_process(namespaces: libc::c_int) -> io::Result<Cloned> {
     }
 }
 
+/// Runs `life` in a new process that shares this one's memory, and waits until it has executed a program or ended
+/// (`vfork`): 60 to 100 µs less than copying page tables that `execve` throws away. If `life` returns, it is with the
+/// process's exit status. Returns the pid.
+pub(crate) fn spawn_sharing_memory(life: &mut dyn FnMut() -> i32) -> io::Result<i32> {
+    type Life<'a> = &'a mut dyn FnMut() -> i32;
+    extern "C" fn enter(life: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the pointer is to the `life` below, whose owner waits until this process is done with it.
+        let life = unsafe { &mut *life.cast::<Life<'_>>() };
+        life()
+    }
+    // Not zeroed by hand: fresh pages, of which the child touches a few.
+    let mut stack = vec![0u128; 16 * 1024];
+    let top = stack.as_mut_ptr_range().end;
+    let mut life: Life<'_> = life;
+    // SAFETY: the stack is ours, aligned, 256 KiB, and outlives the child's use of it, as CLONE_VFORK suspends this process
+    // until then. This process has one thread, so nobody else sees what the child does to the shared memory; where
+    // `enter` returns, libc ends the process.
+    let pid = unsafe {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        libc::clone(enter, top.cast(), flags, (&raw mut life).cast())
+    };
+    check(pid).map(|()| pid)
+}
+
+/// Kills every process that this one may kill but itself; for PID 1: everything else in its namespace.
+///
+/// # Errors
+/// `ESRCH` if there is none.
+pub(crate) fn kill_all_others() -> io::Result<()> {
+    // SAFETY: sends a signal; no memory is involved. Called by PID 1 of a sandbox only.
+    check(unsafe { libc::kill(-1, libc::SIGKILL) })
+}
+
 /// Whether this process has one thread only.
 pub(crate) fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)

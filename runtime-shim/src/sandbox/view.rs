@@ -15,7 +15,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, unmount,
 };
 
 use super::dev::mount_devices;
@@ -31,7 +31,7 @@ pub(super) fn enter(worker_dir: &Path) -> Result<(), (&'static str, Errno)> {
     for name in ["s", "m", "dev", "proc"] {
         rustix::fs::mkdir(root.join(name), Mode::from_raw_mode(0o755)).map_err(step("making the view"))?;
     }
-    mount_bind(worker_dir, root.join("s")).map_err(step("binding the worker's directory"))?;
+    mount_bind_recursive(worker_dir, root.join("s")).map_err(step("binding the worker's directory"))?;
     mount_devices(&root.join("dev")).map_err(step("making /dev"))?;
     mount_bind_recursive("/proc", root.join("proc")).map_err(step("binding /proc"))?;
     rustix::process::chdir(&root).map_err(step("entering the view"))?;

@@ -19,24 +19,27 @@ use super::{init, view};
 /// The worker's end: orders go in here. Dropping it ends the zygote and every sandbox.
 pub(crate) struct Zygote {
     orders: Mutex<UnixStream>,
+    marks: Marks,
 }
 
 /// The worker's other end: reports come out here.
 pub(crate) struct Reports(OwnedFd);
 
-/// Who to be in a user namespace.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ids {
-    user: u32,
-    group: u32,
+/// Which extended attributes overlay marks files with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Marks {
+    /// `trusted.`: outside user namespaces.
+    Trusted,
+    /// `user.`: inside one.
+    User,
 }
 
-impl Ids {
-    /// This process's effective ones.
-    pub(crate) fn own() -> Self {
-        Self {
-            user: rustix::process::geteuid().as_raw(),
-            group: rustix::process::getegid().as_raw(),
+impl Marks {
+    /// An attribute of the same kind that means nothing.
+    pub(crate) fn probe(self) -> &'static str {
+        match self {
+            Marks::Trusted => "trusted.ggr.probe",
+            Marks::User => "user.ggr.probe",
         }
     }
 }
@@ -44,8 +47,6 @@ impl Ids {
 /// Why there is no zygote.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ZygoteError {
-    #[error("this process has threads already; the worker must start before them")]
-    Threads,
     #[error("namespaces cannot be made")]
     Clone(#[source] io::Error),
     #[error("{0}")]
@@ -53,27 +54,33 @@ pub(crate) enum ZygoteError {
 }
 
 impl Zygote {
-    /// Forks it. `dir` is the worker's directory; `mapped` asks for a user namespace, for those who are not root.
-    pub(crate) fn start(dir: &Path, mapped: Option<Ids>) -> Result<(Self, Reports), ZygoteError> {
-        if !sys::is_single_threaded() {
-            return Err(ZygoteError::Threads);
-        }
+    /// Forks it, from a process that has entered [its own namespace](super::own::enter) and has one thread. `dir` is the
+    /// worker's directory; `marks` says how overlay keeps its marks.
+    pub(crate) fn start(dir: &Path, marks: Marks) -> Result<(Self, Reports), ZygoteError> {
         let (orders, zygote_orders) = UnixStream::pair().map_err(ZygoteError::Clone)?;
         let (reports, zygote_reports) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| ZygoteError::Clone(errno.into()))?;
-        let spaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-        let user = if mapped.is_some() { libc::CLONE_NEWUSER } else { 0 };
-        match sys::clone_process(spaces | user).map_err(ZygoteError::Clone)? {
-            Cloned::Child => live(dir, mapped, zygote_orders, zygote_reports),
+        let spaces = libc::CLONE_NEWPID
+            | libc::CLONE_NEWNS
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWIPC;
+        match sys::clone_process(spaces).map_err(ZygoteError::Clone)? {
+            Cloned::Child => live(dir, marks, zygote_orders, zygote_reports),
             Cloned::Parent(_) => drop((zygote_orders, zygote_reports)),
         }
         let reports = Reports(reports);
         match reports.next() {
-            Ok(Some(Report::Ready)) => Ok((Self { orders: Mutex::new(orders) }, reports)),
+            Ok(Some(Report::Ready)) => Ok((Self { orders: Mutex::new(orders), marks }, reports)),
             Ok(Some(Report::Broken(why))) => Err(ZygoteError::SetUp(why)),
             other => Err(ZygoteError::SetUp(format!("the zygote did not start: {other:?}"))),
         }
+    }
+
+    /// How its overlays keep their marks.
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// Sends an order if `wanted` still holds, asked under the lock that orders are sent under: a kill that comes later
@@ -112,50 +119,37 @@ pub(super) fn send(to: BorrowedFd<'_>, report: &Report) {
 }
 
 /// The zygote's life; never returns into the worker's code, not by a panic either.
-fn live(dir: &Path, mapped: Option<Ids>, orders: UnixStream, reports: OwnedFd) -> ! {
-    let lived = std::panic::catch_unwind(|| {
-        match set_up(dir, mapped, &orders, &reports) {
-            Ok(signals) => {
-                send(reports.as_fd(), &Report::Ready);
-                serve(&orders, &reports, &signals, mapped.is_some())
-            }
-            Err((what, error)) => send(reports.as_fd(), &Report::Broken(format!("{what}: {error}"))),
+fn live(dir: &Path, marks: Marks, orders: UnixStream, reports: OwnedFd) -> ! {
+    let lived = std::panic::catch_unwind(|| match set_up(dir, &orders, &reports) {
+        Ok(signals) => {
+            send(reports.as_fd(), &Report::Ready);
+            serve(&orders, &reports, &signals, marks)
         }
+        Err((what, error)) => send(reports.as_fd(), &Report::Broken(format!("{what}: {error}"))),
     });
     sys::exit_now(i32::from(lived.is_err()))
 }
 
-fn set_up(
-    dir: &Path,
-    mapped: Option<Ids>,
-    orders: &UnixStream,
-    reports: &OwnedFd,
-) -> Result<OwnedFd, (&'static str, io::Error)> {
+fn set_up(dir: &Path, orders: &UnixStream, reports: &OwnedFd) -> Result<OwnedFd, (&'static str, io::Error)> {
     sys::close_all_but(&mut [orders.as_raw_fd(), reports.as_raw_fd()]);
     let step = |what| move |errno: rustix::io::Errno| (what, io::Error::from(errno));
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("prctl"))?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|e| ("/dev/null", e))?;
+    let null =
+        std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|e| ("/dev/null", e))?;
     rustix::stdio::dup2_stdin(&null).map_err(step("standard input"))?;
     rustix::stdio::dup2_stdout(&null).map_err(step("standard output"))?;
     drop(null);
-    if let Some(ids) = mapped {
-        map_ids(ids).map_err(|e| ("mapping the user", e))?;
-    }
+    // One session for all sandboxes: no terminal in any, and one share of the processor beside the user's session where the
+    // kernel schedules by session (autogroup).
+    rustix::process::setsid().map_err(step("setsid"))?;
     rustix::system::sethostname(b"ggr").map_err(step("sethostname"))?;
     rustix::process::umask(rustix::fs::Mode::empty());
     view::enter(dir).map_err(|(what, errno)| (what, errno.into()))?;
     sys::child_signals().map_err(|e| ("signalfd", e))
 }
 
-/// Maps the own user and group to themselves: all that an unprivileged process may (user_namespaces(7)).
-fn map_ids(ids: Ids) -> io::Result<()> {
-    std::fs::write("/proc/self/setgroups", "deny")?;
-    std::fs::write("/proc/self/uid_map", format!("{0} {0} 1", ids.user))?;
-    std::fs::write("/proc/self/gid_map", format!("{0} {0} 1", ids.group))
-}
-
 /// Forks sandboxes until the orders end.
-fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, user_namespace: bool) {
+fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks) {
     let mut running: HashMap<i32, u64> = HashMap::new();
     loop {
         let mut ready = [PollFd::new(orders, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
@@ -170,7 +164,7 @@ fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, user_namespa
         }
         if ordered {
             match wire::read::<Order>(orders) {
-                Ok(Some(Order::Start(start))) => fork(&start, reports, user_namespace, &mut running),
+                Ok(Some(Order::Start(start))) => fork(&start, reports, marks, &mut running),
                 Ok(Some(Order::Kill(seq))) => kill(seq, &running),
                 Ok(None) | Err(_) => return,
             }
@@ -178,9 +172,9 @@ fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, user_namespa
     }
 }
 
-fn fork(start: &Start, reports: &OwnedFd, user_namespace: bool, running: &mut HashMap<i32, u64>) {
+fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut HashMap<i32, u64>) {
     match sys::clone_process(libc::CLONE_NEWPID) {
-        Ok(Cloned::Child) => init::run(start, reports.as_fd(), user_namespace),
+        Ok(Cloned::Child) => init::run(start, reports.as_fd(), marks),
         Ok(Cloned::Parent(pid)) => {
             running.insert(pid, start.seq);
         }

@@ -71,8 +71,10 @@ impl Plan {
         if temporary(dir) && below(path, dir) {
             return false;
         }
-        let own = self.thunk.inputs.keys().chain(self.thunk.outputs.values()).filter(|own| temporary(own.as_str()));
-        !own.map(|own| above(own.as_str())).any(|dir| !TEMPORARY.contains(&dir) && temporary(dir) && below(path, dir))
+        let own =
+            self.thunk.inputs.keys().chain(self.thunk.outputs.values()).filter(|own| temporary(own.as_str()));
+        !own.map(|own| above(own.as_str()))
+            .any(|dir| !TEMPORARY.contains(&dir) && temporary(dir) && below(path, dir))
     }
 
     /// The inputs at this path or below it.
@@ -151,10 +153,14 @@ mod tests {
 
     #[test]
     fn every_directory_above_a_path_is_in_the_plan() {
-        let plan = plan("/p/q", &[("/a/b/c.h", Mode::Regular), ("/e", Mode::Directory)], &["/o/x.o"]).unwrap();
+        let plan =
+            plan("/p/q", &[("/a/b/c.h", Mode::Regular), ("/e", Mode::Directory)], &["/o/x.o"]).unwrap();
         let mut dirs: Vec<&str> = plan.dirs.iter().map(|dir| &**dir).collect();
         dirs.sort_unstable();
-        assert_eq!(dirs, ["/a", "/a/b", "/dev", "/e", "/o", "/p", "/p/q", "/proc", "/tmp", "/var", "/var/tmp"]);
+        assert_eq!(
+            dirs,
+            ["/a", "/a/b", "/dev", "/e", "/o", "/p", "/p/q", "/proc", "/tmp", "/var", "/var/tmp"]
+        );
     }
 
     #[test]

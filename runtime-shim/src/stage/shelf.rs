@@ -61,7 +61,9 @@ impl Shelf {
     /// Hands a root back. Nothing may use it any more as a lower layer.
     pub(crate) fn release(&self, lease: &Lease) {
         let mut state = self.state();
-        let Some(index) = state.roots.iter().position(|slot| slot.root.number == lease.number) else { return };
+        let Some(index) = state.roots.iter().position(|slot| slot.root.number == lease.number) else {
+            return;
+        };
         let mut slot = state.roots.remove(index);
         slot.users -= 1;
         state.roots.push(slot);
@@ -69,16 +71,20 @@ impl Shelf {
 
     fn find(&self, plan: &Plan) -> Found {
         let mut state = self.state();
-        let holds = |slot: &Slot, like: fn(&Plan, &Plan) -> bool| slot.root.holds().is_some_and(|held| like(held, plan));
+        let holds = |slot: &Slot, like: fn(&Plan, &Plan) -> bool| {
+            slot.root.holds().is_some_and(|held| like(held, plan))
+        };
         if let Some(slot) = state.roots.iter_mut().rev().find(|slot| holds(slot, |a, b| a.same_root(b))) {
             slot.users += 1;
             return Found::Ready(Lease { number: slot.root.number, path: slot.root.path().to_owned() });
         }
         let free = |slot: &&Slot| slot.users == 0;
-        let alike = state.roots.iter().rev().find(|slot| free(slot) && holds(slot, |a, b| a.alike == b.alike));
+        let alike =
+            state.roots.iter().rev().find(|slot| free(slot) && holds(slot, |a, b| a.alike == b.alike));
         let oldest = state.roots.iter().find(|slot| free(slot) && state.roots.len() >= self.keep);
         if let Some(number) = alike.or(oldest).map(|slot| slot.root.number) {
-            let index = state.roots.iter().position(|slot| slot.root.number == number).expect("it was just seen");
+            let index =
+                state.roots.iter().position(|slot| slot.root.number == number).expect("it was just seen");
             return Found::Change(state.roots.remove(index).root);
         }
         state.made += 1;

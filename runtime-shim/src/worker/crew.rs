@@ -1,7 +1,7 @@
 //! The threads that stage and harvest.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
@@ -41,8 +41,10 @@ pub(crate) struct Shared<'a> {
 pub(crate) enum Work {
     /// Prepare the root, and order the sandbox.
     Stage(Task),
-    /// The sandbox is gone since then: take what it left, and answer.
+    /// The program ended then: take what it left, and answer.
     Harvest(Box<Staged>, End, Instant),
+    /// Remove a scratch directory.
+    Remove(PathBuf),
 }
 
 /// The crew's queue; dropping it ends the crew when the queue is empty.
@@ -60,7 +62,8 @@ impl Crew {
                 while let Some(work) = next(&queue) {
                     match work {
                         Work::Stage(task) => shared.stage(task),
-                        Work::Harvest(staged, end, gone) => shared.harvest(*staged, end, gone),
+                        Work::Harvest(staged, end, ended) => shared.harvest(staged, &end, ended),
+                        Work::Remove(scratch) => remove_tree(&scratch),
                     }
                 }
             });
@@ -102,8 +105,8 @@ impl<'a> Shared<'a> {
         self.zygote.order(order, wanted).unwrap_or(true)
     }
 
-    /// Answers a job that has not been staged.
-    pub(crate) fn answer_unrun(&self, seq: u64, outcome: Outcome, timings: Timings, worker: u32) {
+    /// Answers a job.
+    pub(crate) fn answer_with(&self, seq: u64, outcome: Outcome, timings: Timings, worker: u32) {
         self.answer(seq, Attempt { outcome, timings, cost_microdollars: 0, worker });
     }
 
@@ -126,7 +129,7 @@ impl<'a> Shared<'a> {
             Ok((plan, lease, scratch)) => {
                 let ordered = Instant::now();
                 timings.staged = ordered - started;
-                let order = Order::Start(Box::new(start(&task, lease.number)));
+                let order = Order::Start(Box::new(start(&task, lease.number, &scratch)));
                 let stop = task.stop.clone();
                 // The desk knows of it before any report can come.
                 self.tell(Event::Staged(Box::new(Staged { task, plan, lease, scratch, timings, ordered })));
@@ -136,8 +139,8 @@ impl<'a> Shared<'a> {
             }
             Err(failure) => {
                 timings.staged = started.elapsed();
-                self.answer_unrun(seq, Outcome::Infra(failure), timings, task.slot);
-                self.tell(Event::Answered(seq));
+                self.answer_with(seq, Outcome::Infra(failure), timings, task.slot);
+                self.tell(Event::Unstaged(seq));
             }
         }
     }
@@ -149,7 +152,7 @@ impl<'a> Shared<'a> {
             StageError::Missing(blobs) => InfraFailure::InputsMissing(blobs),
             other => InfraFailure::Sandbox(chain(&other)),
         })?;
-        match self.dir.new_scratch(&task.seq.to_string()) {
+        match self.dir.new_scratch(self.dir.choose(task.job.kind), &task.seq.to_string()) {
             Ok(scratch) => Ok((plan, lease, scratch)),
             Err(error) => {
                 self.shelf.release(&lease);
@@ -158,22 +161,23 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn harvest(&self, staged: Staged, end: End, gone: Instant) {
+    fn harvest(&self, staged: Box<Staged>, end: &End, ended: Instant) {
         let started = Instant::now();
         let mut timings = staged.timings;
-        if let End::Ended { ran, cpu, max_rss, .. } = end {
+        if let End::Ended { ran, cpu, max_rss, .. } = *end {
             (timings.ran, timings.cpu, timings.max_rss) = (ran, cpu, max_rss);
-            // What the sandbox cost around the program.
-            timings.staged += (gone - staged.ordered).saturating_sub(ran);
+            // What the sandbox took before the program and after it.
+            timings.staged += (ended - staged.ordered).saturating_sub(ran);
         }
-        let outcome = self.outcome(&staged, &end);
+        let outcome = self.outcome(&staged, end);
         timings.harvested = started.elapsed();
+        self.answer_with(staged.task.seq, outcome, timings, staged.task.slot);
+        self.tell(Event::Answered(staged));
+    }
+
+    /// Hands back the root of a job whose sandbox is gone.
+    pub(crate) fn release(&self, staged: &Staged) {
         self.shelf.release(&staged.lease);
-        let Staged { task, scratch, .. } = staged;
-        self.answer_unrun(task.seq, outcome, timings, task.slot);
-        // After the answer, before the slot is free: a scratch directory's name is used again only when it is gone.
-        remove_tree(&scratch);
-        self.tell(Event::Answered(task.seq));
     }
 
     fn outcome(&self, staged: &Staged, end: &End) -> Outcome {
@@ -231,12 +235,15 @@ impl<'a> Shared<'a> {
     }
 }
 
-fn start(task: &Task, root: u64) -> Start {
+fn start(task: &Task, root: u64, scratch: &Path) -> Start {
     let (command, limits) = (&task.job.thunk.command, &task.job.limits);
+    // The area and the job's number: all that is below the worker's directory.
+    let names: Vec<_> = scratch.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
+    let scratch = format!("{}/{}", names[1], names[0]);
     Start {
         seq: task.seq,
         lower: format!("roots/{root}"),
-        scratch: format!("jobs/{}", task.seq),
+        scratch,
         program: command.program.as_str().to_owned(),
         args: command.args.clone(),
         env: command.env.clone(),
@@ -246,9 +253,21 @@ fn start(task: &Task, root: u64) -> Start {
     }
 }
 
-fn failed(staged: &Staged, code: Option<i32>, signal: Option<i32>, unrepresentable: Option<String>) -> Outcome {
-    let stream = |name: &str| harvest::read_stream(&staged.scratch.join(name), STREAM_MAX).unwrap_or_default();
-    Outcome::ToolFailed(ToolFailure { code, signal, stdout: stream("out"), stderr: stream("err"), unrepresentable })
+fn failed(
+    staged: &Staged,
+    code: Option<i32>,
+    signal: Option<i32>,
+    unrepresentable: Option<String>,
+) -> Outcome {
+    let stream =
+        |name: &str| harvest::read_stream(&staged.scratch.join(name), STREAM_MAX).unwrap_or_default();
+    Outcome::ToolFailed(ToolFailure {
+        code,
+        signal,
+        stdout: stream("out"),
+        stderr: stream("err"),
+        unrepresentable,
+    })
 }
 
 fn too_big(limit: u64) -> InfraFailure {
@@ -256,7 +275,7 @@ fn too_big(limit: u64) -> InfraFailure {
 }
 
 /// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |cause| cause.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -25,8 +25,10 @@ pub(crate) enum Event {
     Report(Option<Report>),
     /// By the crew: the root is ready and the sandbox will be ordered.
     Staged(Box<Staged>),
+    /// By the crew: this one could not be staged, and has been answered.
+    Unstaged(u64),
     /// By the crew: this one has been answered.
-    Answered(u64),
+    Answered(Box<Staged>),
 }
 
 /// Serves until the coordinator hangs up.
@@ -59,6 +61,7 @@ pub(super) fn serve(
             waiting: VecDeque::new(),
             free: (0..options.slots.max(1)).collect(),
             open: BTreeMap::new(),
+            answered: BTreeMap::new(),
         };
         // The crew ends when its queue is dropped, with the desk.
         desk.run(&events)
@@ -96,15 +99,27 @@ struct Desk<'a> {
     waiting: VecDeque<(u64, Job, Instant)>,
     free: BTreeSet<u32>,
     open: BTreeMap<u64, Open>,
+    /// Those that wait for their sandbox to go.
+    answered: BTreeMap<u64, Box<Staged>>,
 }
 
-/// A job that has a slot.
+/// A job that has been given to the crew.
 struct Open {
+    /// Free again when the job is answered, though its sandbox may be a moment longer in going.
     slot: u32,
     stop: Arc<Stop>,
-    staged: Option<Box<Staged>>,
     deadline: Option<Instant>,
-    end: End,
+    at: Stage,
+    gone: bool,
+}
+
+/// Where a job is.
+enum Stage {
+    Staging,
+    /// In its sandbox.
+    Running(Box<Staged>),
+    /// With the crew, which takes what it left.
+    Harvesting,
 }
 
 impl Desk<'_> {
@@ -117,7 +132,9 @@ impl Desk<'_> {
             };
             match event {
                 Ok(Event::Request(None)) => return Ok(()),
-                Ok(Event::Report(None)) | Err(RecvTimeoutError::Disconnected) => return Err(WorkerError::ZygoteDied),
+                Ok(Event::Report(None)) | Err(RecvTimeoutError::Disconnected) => {
+                    return Err(WorkerError::ZygoteDied);
+                }
                 Ok(event) => self.handle(event),
                 Err(RecvTimeoutError::Timeout) => self.stop_late(Instant::now()),
             }
@@ -135,15 +152,16 @@ impl Desk<'_> {
             Event::Staged(staged) => {
                 if let Some(open) = self.open.get_mut(&staged.task.seq) {
                     open.deadline = Instant::now().checked_add(staged.task.job.limits.wall);
-                    open.staged = Some(staged);
+                    open.at = Stage::Running(staged);
                 }
             }
-            Event::Answered(seq) => {
+            Event::Unstaged(seq) => {
                 if let Some(open) = self.open.remove(&seq) {
                     self.free.insert(open.slot);
                 }
                 self.start_waiting();
             }
+            Event::Answered(staged) => self.close(staged),
             Event::Request(None) | Event::Report(None) => {}
         }
     }
@@ -154,7 +172,7 @@ impl Desk<'_> {
             && let Some((seq, job, received)) = self.waiting.pop_front()
         {
             let stop = Arc::new(Stop::default());
-            let open = Open { slot, stop: stop.clone(), staged: None, deadline: None, end: End::Killed };
+            let open = Open { slot, stop: stop.clone(), deadline: None, at: Stage::Staging, gone: false };
             self.open.insert(seq, open);
             self.crew.give(Work::Stage(Task { seq, job, slot, received, stop }));
         }
@@ -163,7 +181,7 @@ impl Desk<'_> {
     fn cancel(&mut self, seq: u64) {
         if let Some(index) = self.waiting.iter().position(|(other, ..)| *other == seq) {
             self.waiting.remove(index);
-            self.shared.answer_unrun(seq, Outcome::Cancelled, Timings::default(), 0);
+            self.shared.answer_with(seq, Outcome::Cancelled, Timings::default(), 0);
         } else {
             self.stop(seq, Cause::Cancelled);
         }
@@ -189,31 +207,48 @@ impl Desk<'_> {
 
     fn note(&mut self, report: Report) {
         match report {
-            Report::Refused { seq, why } => self.end(seq, End::Refused(why)),
+            // The first report counts: a program that could not be executed is refused, and its process then exits.
+            Report::Refused { seq, why } => self.harvest(seq, End::Refused(why)),
             Report::Ended { seq, status, ran, cpu, max_rss } => {
-                self.end(seq, End::Ended { status, ran, cpu, max_rss });
+                self.harvest(seq, End::Ended { status, ran, cpu, max_rss });
             }
-            Report::Gone { seq } => self.harvest(seq),
+            Report::Gone { seq } => {
+                self.harvest(seq, End::Killed);
+                if let Some(open) = self.open.get_mut(&seq) {
+                    open.gone = true;
+                }
+                self.clean(seq);
+            }
             Report::Ready | Report::Broken(_) => {}
         }
     }
 
-    /// The first report counts: a program that could not be executed is refused, and its process then exits.
-    fn end(&mut self, seq: u64, end: End) {
-        if let Some(open) = self.open.get_mut(&seq)
-            && matches!(open.end, End::Killed)
-        {
-            open.end = end;
+    /// Gives a job that runs to the crew, to be harvested and answered.
+    fn harvest(&mut self, seq: u64, end: End) {
+        let Some(open) = self.open.get_mut(&seq) else { return };
+        open.deadline = None;
+        match std::mem::replace(&mut open.at, Stage::Harvesting) {
+            Stage::Running(staged) => self.crew.give(Work::Harvest(staged, end, Instant::now())),
+            other => open.at = other,
         }
     }
 
-    fn harvest(&mut self, seq: u64) {
-        let Some(open) = self.open.get_mut(&seq) else { return };
-        open.deadline = None;
-        if let Some(staged) = open.staged.take() {
-            let end = std::mem::replace(&mut open.end, End::Killed);
-            self.crew.give(Work::Harvest(staged, end, Instant::now()));
+    fn close(&mut self, staged: Box<Staged>) {
+        let seq = staged.task.seq;
+        self.free.insert(staged.task.slot);
+        self.answered.insert(seq, staged);
+        self.clean(seq);
+        self.start_waiting();
+    }
+
+    /// Lets go of a job's root and scratch directory, when it is answered and its sandbox is gone.
+    fn clean(&mut self, seq: u64) {
+        if self.open.get(&seq).is_some_and(|open| open.gone)
+            && let Some(staged) = self.answered.remove(&seq)
+        {
+            self.open.remove(&seq);
+            self.shared.release(&staged);
+            self.crew.give(Work::Remove(staged.scratch));
         }
     }
 }
-

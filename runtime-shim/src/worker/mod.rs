@@ -28,8 +28,9 @@ use ggr_ir::protocol::worker::{self as wire, Hello, Request, Response};
 use ggr_ir::{Attempt, InfraFailure, Outcome, Timings};
 
 use crate::sandbox::message::{Order, Report, Start};
-use crate::sandbox::zygote::{Ids, Reports, Zygote, ZygoteError};
-use dir::WorkerDir;
+use crate::sandbox::own::{self, Ids};
+use crate::sandbox::zygote::{Marks, Reports, Zygote, ZygoteError};
+use dir::{Area, WorkerDir};
 
 /// How a worker keeps programs apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -87,11 +88,11 @@ pub fn serve(options: &WorkerOptions) -> Result<(), WorkerError> {
 
 /// Serves the coordinator at the other end of this socket until it hangs up. As [`serve`].
 pub fn serve_on(stream: UnixStream, options: &WorkerOptions) -> Result<(), WorkerError> {
-    let dir = WorkerDir::claim(&options.root.join("sandboxes"))
+    let mut dir = WorkerDir::claim(&options.root.join("sandboxes"))
         .map_err(|(path, source)| WorkerError::Directory { path, source })?;
     let isolated = match options.isolation {
         Isolation::Plain => Err("asked for".to_owned()),
-        Isolation::Auto | Isolation::Namespaces => isolate(&dir),
+        Isolation::Auto | Isolation::Namespaces => isolate(&mut dir),
     };
     let slots = options.slots.max(1);
     let hello = |isolation: String| Hello { version: wire::VERSION, slots, isolation };
@@ -110,35 +111,48 @@ pub fn serve_on(stream: UnixStream, options: &WorkerOptions) -> Result<(), Worke
 
 /// What `ggr doctor` asks: whether sandboxes can be made here, and if not, why. `root` is a store's root. Forks.
 pub fn probe(root: &std::path::Path) -> Result<(), WorkerError> {
-    let dir = WorkerDir::claim(&root.join("sandboxes"))
+    let mut dir = WorkerDir::claim(&root.join("sandboxes"))
         .map_err(|(path, source)| WorkerError::Directory { path, source })?;
-    isolate(&dir).map(drop).map_err(WorkerError::Isolation)
+    isolate(&mut dir).map(drop).map_err(WorkerError::Isolation)
 }
 
-/// Starts a zygote and builds one sandbox to see that it can: first as we are, then in a user namespace.
-fn isolate(dir: &WorkerDir) -> Result<(Zygote, Reports), String> {
-    let attempt = |mapped: Option<Ids>| {
-        let (zygote, reports) = Zygote::start(dir.path(), mapped)?;
-        try_sandbox(dir, &zygote, &reports).map_err(ZygoteError::SetUp)?;
-        Ok::<_, ZygoteError>((zygote, reports))
-    };
-    let chain = |error: ZygoteError| match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
-    if rustix::process::geteuid().is_root() && let Ok(done) = attempt(None) {
+/// Starts a zygote and builds one sandbox in each area to see that it can: first as we are, then in a user namespace.
+fn isolate(dir: &mut WorkerDir) -> Result<(Zygote, Reports), String> {
+    if rustix::process::geteuid().is_root()
+        && let Ok(done) = isolate_as(dir, None)
+    {
         return Ok(done);
     }
-    attempt(Some(Ids::own())).map_err(chain)
+    isolate_as(dir, Some(Ids::own())).map_err(|error| crew::chain(&error))
 }
 
-fn try_sandbox(dir: &WorkerDir, zygote: &Zygote, reports: &Reports) -> Result<(), String> {
+fn isolate_as(dir: &mut WorkerDir, mapped: Option<Ids>) -> Result<(Zygote, Reports), ZygoteError> {
+    own::enter(&dir.area(Area::Memory), mapped).map_err(ZygoteError::Clone)?;
+    let marks = if mapped.is_some() { Marks::User } else { Marks::Trusted };
+    let (zygote, reports) = Zygote::start(dir.path(), marks)?;
+    let mut failure = String::new();
+    for area in [Area::Memory, Area::Disk] {
+        match try_sandbox(dir, area, &zygote, &reports) {
+            Ok(()) => dir.usable.push(area),
+            // One is enough: an upper layer cannot lie on an overlay (a container's disk), nor on an old kernel's tmpfs in a
+            // user namespace.
+            Err(why) => failure = why,
+        }
+    }
+    if dir.usable.is_empty() { Err(ZygoteError::SetUp(failure)) } else { Ok((zygote, reports)) }
+}
+
+fn try_sandbox(dir: &WorkerDir, area: Area, zygote: &Zygote, reports: &Reports) -> Result<(), String> {
     let told = |error: io::Error| error.to_string();
-    let scratch = dir.new_scratch("probe").map_err(told)?;
+    let scratch = dir.new_scratch(area, "probe").map_err(told)?;
+    // Overlay mounts without such attributes, and then fails when a program replaces a directory.
+    rustix::fs::setxattr(scratch.join("u"), zygote.marks().probe(), b"y", rustix::fs::XattrFlags::empty())
+        .map_err(|errno| format!("extended attributes: {errno}"))?;
     for name in ["u/dev", "u/proc", "l"] {
         std::fs::create_dir(scratch.join(name)).map_err(told)?;
     }
-    let start = Start { lower: "jobs/probe/l".into(), scratch: "jobs/probe".into(), dir: "/".into(), ..Start::default() };
+    let at = format!("{}/probe", area.name());
+    let start = Start { lower: format!("{at}/l"), scratch: at, dir: "/".into(), ..Start::default() };
     zygote.order(&Order::Start(Box::new(start)), || true).map_err(told)?;
     let mut outcome = Err("the sandbox died".to_owned());
     loop {
@@ -158,7 +172,8 @@ fn refuse_all(stream: &UnixStream, why: &str) -> Result<(), WorkerError> {
         if let Request::Run { seq, .. } = request {
             let failure = InfraFailure::Sandbox(format!("plain mode runs nothing out of sight ({why})"));
             let timings = Timings { queued: Duration::ZERO, ..Timings::default() };
-            let attempt = Attempt { outcome: Outcome::Infra(failure), timings, cost_microdollars: 0, worker: 0 };
+            let attempt =
+                Attempt { outcome: Outcome::Infra(failure), timings, cost_microdollars: 0, worker: 0 };
             wire::write(stream, &Response { seq, attempt }).map_err(WorkerError::Stream)?;
         }
     }

@@ -39,7 +39,7 @@ pub(crate) enum End {
     Ended { status: i32, ran: Duration, cpu: Duration, max_rss: u64 },
     /// It was not started.
     Refused(String),
-    /// It was killed with its sandbox.
+    /// It was killed with its sandbox, before it could be said how it ended.
     Killed,
 }
 

@@ -1,1 +1,0 @@
-//! Measurements that tests and benchmarks share.

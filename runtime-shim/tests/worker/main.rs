@@ -1,0 +1,8 @@
+//! Real programs in real sandboxes, through the worker's socket.
+
+mod harness;
+mod hostile;
+mod limits;
+mod outputs;
+mod pool;
+mod tools;
