@@ -278,7 +278,7 @@ fn a_ninja_build() {
                  build main.o: cc main.c\nbuild util.o: cc util.c\nbuild prog: link main.o util.o\n";
     program("")
         .file("build.ninja", rules)
-        .build("ninja -j2 -v")
+        .build("ninja -j1 -v")
         .plain("./prog; ninja -n; rm .ninja_log .ninja_deps")
         .same();
 }

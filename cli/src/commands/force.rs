@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::Context;
 use super::forcing;
 use super::target::{Target, placeholders_below};
+use crate::coordinator::heal::is_placeholder;
 use crate::error::Error;
 use crate::run::runtime;
 
@@ -46,7 +47,13 @@ fn resolve(context: &Context, target: &Path) -> Result<Vec<Target>, Error> {
     if path.is_dir() {
         return placeholders_below(&path);
     }
-    let repo = context.repository()?;
+    let repo = match context.repository() {
+        Err(_) if is_placeholder(&path) => {
+            let what = format!("`{}` is a placeholder, and the repository that knows its thunk is gone", path.display());
+            return Err(Error::Gone(what));
+        }
+        repo => repo?,
+    };
     match Target::find(context, &repo, target)? {
         // It is real already.
         Target::Made(..) => Ok(Vec::new()),

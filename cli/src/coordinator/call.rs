@@ -63,7 +63,7 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         return run_here(&session, stream, pid, tool, false).await;
     }
     let Some(call) = understand(&session, pid, request) else {
-        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
+        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8), false);
         return run_here(&session, stream, pid, tool, true).await;
     };
     session.report(&Event::Called(Arc::new(crate::report::Call {
@@ -82,7 +82,8 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         }
         Answer::RunHere(ended) => {
             let slot = ended.takes_slot();
-            session.note_here(pid, &tool, &ended);
+            session.settle_before_failure(&call, &ended).await;
+            session.note_here(pid, &tool, &ended, call.may_defer);
             run_here(&session, stream, pid, tool, slot).await
         }
     }
