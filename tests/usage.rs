@@ -188,21 +188,13 @@ fn commands_about_a_finished_build_answer() {
 #[test]
 fn ggr_inside_ggr_changes_nothing() {
     let ggr = ggr();
-    Twin::new()
-        .file("a.c", "int main(void) { return 0; }\n")
-        .file("Makefile", "a:\n")
-        .file(
-            "again.sh",
-            &format!("#!/bin/sh\n[ -n \"$NESTED\" ] && exec {} make\nexec make\n", ggr.display()),
-        )
-        .build("./again.sh")
-        .same();
-    Twin::new()
-        .file("a.c", "int main(void) { return 0; }\n")
-        .file("Makefile", "a:\n")
-        .variable("NESTED", "1")
-        .build("./again.sh")
-        .same();
+    let script = format!("#!/bin/sh\n[ -n \"$NESTED\" ] && exec {} --quiet make\nexec make\n", ggr.display());
+    let twin = || {
+        let twin = Twin::new().file("a.c", "int main(void) { return 0; }\n").file("Makefile", "a:\n");
+        twin.file("again.sh", &script).build("./again.sh")
+    };
+    twin().same();
+    twin().variable("NESTED", "1").same();
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! `measure WORKER sleepers [N]`: N times `sleep 2` at once. `measure WORKER compile [N]`: `gcc -c` of a unit with 200 headers, N
 //! times through a worker and N times plainly, in turn.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ggr_ir::{Harvest, Kind, Limits, Outcome, Timings};
-use ggr_shim::bench::{Client, Kit, children_cpu, sleepers};
+use ggr_shim::bench::{Client, Kit, children_cpu, command, sleepers};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -48,21 +47,20 @@ fn compile(worker: &mut Command, root: &Path, n: u64) -> Result<(), Box<dyn Erro
     kit.gcc(&project.join("u0.c"), &["-O0"])?;
     let base = kit.inputs.clone();
     let mut client = Client::start(worker)?;
-    let env: BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
     let (mut plain, mut plain_cpu, mut through, mut timings) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for unit in 0..n {
         let source = format!("u{unit}.c");
-        let command = ["gcc", "-O0", "-c", &source];
+        let call = ["/usr/bin/gcc", "-O0", "-c", &source];
         let (started, used) = (Instant::now(), children_cpu());
-        Command::new("/usr/bin/gcc").args(&command[1..]).current_dir(&project).status()?;
+        Command::new("/usr/bin/gcc").args(&call[1..]).current_dir(&project).status()?;
         plain.push(started.elapsed());
         plain_cpu.push(children_cpu() - used);
         kit.inputs = base.clone();
         kit.inputs.retain(|path, _| !path.as_str().ends_with("/u0.c"));
         kit.file(&project.join(&source))?;
         let dir = project.to_str().ok_or("path")?;
-        let thunk = kit.thunk("/usr/bin/gcc", &command, env.clone(), dir, &[], Harvest::Everything);
+        let thunk = kit.thunk(command(&call, dir), &[], Harvest::Everything);
         let started = Instant::now();
         client.run(unit, thunk, Kind::Compile, Limits::default())?;
         let (_, attempt) = client.answer()?;

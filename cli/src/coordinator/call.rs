@@ -13,18 +13,16 @@ use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::callers;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
 const MAX_FORCES: usize = 16;
 
 /// One tool call, understood.
 pub(crate) struct Call {
-    /// The launcher's process, or our own for `ggr cc`.
-    pub(crate) pid: u32,
     /// What was called.
     pub(crate) invocation: Invocation,
     /// The caller's file mode creation mask.
@@ -68,6 +66,10 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
         return run_here(&session, stream, pid, tool, true).await;
     };
+    session.report(&Event::Called(Arc::new(crate::report::Call {
+        args: call.invocation.args.clone(),
+        dir: call.invocation.dir.clone(),
+    })));
     let mut more = [0u8; 1];
     let answer = tokio::select! {
         answer = decide(&session, &call) => answer,
@@ -114,8 +116,14 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         args: request.args.into_iter().map(text).collect::<Option<_>>()?,
         env,
         dir: text(request.dir)?.into(),
+        stderr_is_terminal: stderr_is_terminal(pid),
     };
-    Some(Call { pid, invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+}
+
+fn stderr_is_terminal(pid: u32) -> bool {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/2"));
+    target.is_ok_and(|target| target.starts_with("/dev/pts") || target.starts_with("/dev/tty"))
 }
 
 /// Tells the launcher to run the real tool, and waits for its end.

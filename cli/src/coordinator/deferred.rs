@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::call::Call;
 use super::placeholders::Placeholder;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// A deferred call, until its bytes are there.
 struct Deferred {
@@ -99,6 +100,7 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
         session.placeholders().fill(placeholder, &blob)?;
         session.remember(placeholder, entry.blob);
         session.journal_done(&planned.path);
+        session.report(&Event::Materialized { path: planned.path.clone(), bytes: entry.blob.size() });
     }
     Ok(())
 }

@@ -56,6 +56,16 @@ pub(crate) struct Interception {
     pub(crate) stdio: (Option<OwnedFd>, Option<OwnedFd>),
 }
 
+impl Interception {
+    /// Nothing is caught: the build runs as it is.
+    pub(crate) fn switch_off(&mut self) {
+        self.tools.clear();
+        self.watch = false;
+        // The try before this one has bound it.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
 /// Why a run did not come to an exit status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {

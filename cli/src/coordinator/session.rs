@@ -206,10 +206,6 @@ impl Session {
         &self.placeholders
     }
 
-    pub(crate) fn models(&self) -> &Models {
-        &self.models
-    }
-
     pub(crate) fn driver(&self) -> &DriverHandle {
         &self.driver
     }
@@ -468,6 +464,7 @@ impl Session {
             };
             super::materialize::write(&self.blob_file(entry.blob)?, path, permissions & !call.umask)?;
             self.view.remember(path, entry.blob);
+            self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 mod args;
 mod files;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     let mut count = Count::default();
     if gcc {
         for unit in &units {
-            compare(&scanner, unit, &mut count, &mut show);
+            compare(&scanner, &RealFiles::default(), unit, &mut count, &mut show);
         }
         println!(
             "{} units: {} equal, {} not sure, {} different; gcc failed on {} more ({} of them scanned)",
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     if count.different == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn compare(scanner: &Scanner, unit: &Unit, count: &mut Count, show: &mut usize) {
+fn compare(scanner: &Scanner, files: &RealFiles, unit: &Unit, count: &mut Count, show: &mut usize) {
     let started = children_time();
     let real = Command::new(&unit.request.compiler.program)
         .args(&unit.plain)
@@ -74,7 +75,7 @@ fn compare(scanner: &Scanner, unit: &Unit, count: &mut Count, show: &mut usize) 
         .output()
         .expect("the compiler runs");
     count.gcc_time += children_time().saturating_sub(started);
-    let ours = scanner.scan(&unit.request, &RealFiles);
+    let ours = scanner.scan(&unit.request, files);
     if !real.status.success() {
         count.gcc_failed += 1;
         if ours.is_ok() {
@@ -129,18 +130,39 @@ fn measure(units: &[Unit], count: &Count) {
     for unit in units {
         let _ = scanner.prepare(&unit.request);
     }
-    let run = |scanner: &Scanner| {
+    let files = RealFiles::default();
+    let run = |scan: &dyn Fn(&Unit)| {
         let started = cpu_time();
-        for unit in units {
-            let _ = scanner.scan(&unit.request, &RealFiles);
-        }
-        cpu_time() - started
+        units.iter().for_each(scan);
+        let time = cpu_time() - started;
+        let names = ["find", "stamp", "directory", "link_target", "read"];
+        let calls = names.into_iter().zip(files.take_calls());
+        let calls: Vec<String> = calls.map(|(name, calls)| format!("{name} {}", calls / units.len() as u64)).collect();
+        println!("  files asked a unit: {}", calls.join(", "));
+        time
     };
-    let cold = run(&scanner);
-    let warm = run(&scanner);
+    let cold = run(&|unit| drop(scanner.scan(&unit.request, &files)));
+    let lexed = run(&|unit| drop(scanner.scan_afresh(&unit.request, &files)));
+    let warm = run(&|unit| drop(scanner.scan(&unit.request, &files)));
+    let file = std::env::temp_dir().join(format!("scan-check-{}", std::process::id()));
+    let saving = run_once(|| scanner.save(&file).expect("the cache can be written"));
+    let size = std::fs::metadata(&file).map_or(0, |found| found.len());
+    let second = OnceCell::new();
+    let loading = run_once(|| drop(second.set(Scanner::load(Box::new(AskCompiler::default()), &file))));
+    let second = second.into_inner().expect("it was just set");
+    let next = run(&|unit| drop(second.scan(&unit.request, &files)));
+    let _ = std::fs::remove_file(&file);
+    println!(
+        "cache: {} KiB, {:.1} ms to save, {:.1} ms to load",
+        size >> 10,
+        saving.as_secs_f64() * 1e3,
+        loading.as_secs_f64() * 1e3
+    );
     let each = |time: Duration| time.as_secs_f64() * 1e3 / units.len().max(1) as f64;
     println!("cold: {:.1} ms in all, {:.3} ms a unit", cold.as_secs_f64() * 1e3, each(cold));
-    println!("warm: {:.1} ms in all, {:.3} ms a unit", warm.as_secs_f64() * 1e3, each(warm));
+    for (name, time) in [("lexed, run again", lexed), ("warm", warm), ("warm, next process", next)] {
+        println!("{name}: {:.1} ms in all, {:.3} ms a unit", time.as_secs_f64() * 1e3, each(time));
+    }
     if !count.gcc_time.is_zero() {
         let gcc = count.gcc_time;
         println!(
@@ -151,6 +173,12 @@ fn measure(units: &[Unit], count: &Count) {
             gcc.as_secs_f64() / warm.as_secs_f64()
         );
     }
+}
+
+fn run_once(act: impl FnOnce()) -> Duration {
+    let started = cpu_time();
+    act();
+    cpu_time() - started
 }
 
 /// The processor time of this process: other programs on the machine do not count.

@@ -300,6 +300,9 @@ fn outputs(
 ) -> Result<Vec<LinkOutput>, Reason> {
     let linked = if settings.relocatable { 0o666 } else { 0o777 };
     let first = (settings.output.as_deref().unwrap_or("a.out"), linked);
+    if let Some(name) = settings.writes.iter().find(|name| name.contains('%')) {
+        return Err(Reason::Other(format!("the linker makes up a name from `{name}`")));
+    }
     let others = settings.writes.iter().filter(|name| *name != "-").map(|name| (name.as_str(), 0o666));
     std::iter::once(first)
         .chain(others)

@@ -148,7 +148,8 @@ fn ask(call: &LinkCall<'_>, question: &Question) -> Result<Template, Reason> {
         })?;
     let said = String::from_utf8(output.stderr).map_err(|_| Reason::NotUtf8)?;
     if !output.status.success() {
-        return Err(Reason::Other(said.lines().last().unwrap_or("the driver does not link").to_owned()));
+        let error = said.lines().find(|line| line.contains("error: "));
+        return Err(Reason::Other(error.unwrap_or("the driver does not link").to_owned()));
     }
     read(&said).ok_or_else(|| Reason::Other(format!("`{} -###` shows no link", question.driver.display())))
 }
@@ -164,11 +165,21 @@ fn read(said: &str) -> Option<Template> {
     let specs = said.lines().filter_map(|line| line.strip_prefix("Reading specs from "));
     Some(Template {
         program: program.into(),
-        program_dirs: program_dirs.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect(),
+        program_dirs: once_each(program_dirs.split(':').filter(|dir| !dir.is_empty())),
         specs: specs.map(PathBuf::from).collect(),
         before: without_output(&args[..at]),
         after: args[at + 1..].to_vec(),
     })
+}
+
+fn once_each<'a>(dirs: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
+    let mut seen: Vec<PathBuf> = Vec::new();
+    dirs.for_each(|dir| {
+        if !seen.iter().any(|other| other == Path::new(dir)) {
+            seen.push(dir.into());
+        }
+    });
+    seen
 }
 
 /// Clang names an output even if none was asked for.

@@ -31,7 +31,7 @@ impl Mode {
     pub(crate) const UNICODE_STRINGS: Mode = Mode(1 << 9);
     /// A single empty variable argument keeps the comma (`-std=cXX`).
     pub(crate) const STRICT: Mode = Mode(1 << 10);
-    /// `0b1` and the other extended numbers are not needed to read text; kept for `#if`.
+    /// `::` is one token.
     pub(crate) const SCOPE: Mode = Mode(1 << 11);
 
     pub(crate) fn has(self, other: Mode) -> bool {
@@ -54,12 +54,18 @@ impl Mode {
                 return Err(ScanMiss::unsure(format!("flag `{flag}`")));
             }
         }
-        let has = |flag: &str| compiler.flags.iter().any(|given| given == flag);
+        let last = |flag: &str| compiler.flags.iter().rposition(|given| given == flag);
         let mut mode = Mode(0);
+        let (dollars, no_dollars) = (last("-fdollars-in-identifiers"), last("-fno-dollars-in-identifiers"));
+        // Choosing a standard forgets an earlier `-trigraphs`.
+        let standard = compiler.flags.iter().rposition(|flag| flag.starts_with("-std=") || flag == "-ansi");
+        let trigraphs = last("-trigraphs").is_some_and(|at| standard.is_none_or(|standard| at > standard));
         if compiler.language == Language::Assembler {
+            if trigraphs {
+                return Err(ScanMiss::unsure("trigraphs in assembly"));
+            }
             mode.set(Mode::ASSEMBLER | Mode::ELIFDEF, true);
-            mode.set(Mode::DOLLARS, has("-fdollars-in-identifiers"));
-            mode.set(Mode::TRIGRAPHS, has("-trigraphs"));
+            mode.set(Mode::DOLLARS, dollars > no_dollars);
             return Ok(mode);
         }
         let value = |name: &str| macro_value(&facts.macros, name);
@@ -74,8 +80,8 @@ impl Mode {
             digits.parse().unwrap_or(0)
         };
         mode.set(Mode::STRICT, strict);
-        mode.set(Mode::TRIGRAPHS, has("-trigraphs"));
-        mode.set(Mode::DOLLARS, !has("-fno-dollars-in-identifiers"));
+        mode.set(Mode::TRIGRAPHS, trigraphs);
+        mode.set(Mode::DOLLARS, dollars >= no_dollars);
         if compiler.language == Language::Cxx {
             let standard = number(value("__cplusplus"));
             mode.set(Mode::CXX | Mode::DIGRAPHS | Mode::SCOPE, true);

@@ -44,7 +44,7 @@ pub struct Compiler {
 }
 
 /// One `-D` or `-U`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum MacroFlag {
     /// What follows `-D`: `NAME`, `NAME=text`, `NAME(x)=text`.
     Define(String),
@@ -53,7 +53,7 @@ pub enum MacroFlag {
 }
 
 /// One `-include` or `-imacros`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Forced {
     /// `-include FILE`
     Include(String),
@@ -62,7 +62,7 @@ pub enum Forced {
 }
 
 /// Which chain a directory joins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum DirClass {
     /// `-iquote`
     Quote,
@@ -75,7 +75,7 @@ pub enum DirClass {
 }
 
 /// One directory flag, in the order of the command line.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum DirFlag {
     /// A directory for a chain, as spelled (`=dir` and `$SYSROOT/dir` too).
     Add(DirClass, String),
@@ -87,7 +87,7 @@ pub enum DirFlag {
 ///
 /// `compiler.flags` decide default directories too, so `-nostdinc` and `--sysroot` stand there; `sysroot` is only what `=dir`
 /// in a directory flag is replaced by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ScanRequest {
     /// The compiler and what decides its predefined macros.
     pub compiler: Compiler,

@@ -5,3 +5,4 @@ mod hostile;
 mod limits;
 mod outputs;
 mod pool;
+mod tools;
