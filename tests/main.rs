@@ -1,1 +1,10 @@
-//! Integration tests: real `ggr` processes in fresh directories.
+//! Integration tests: real `ggr` processes in fresh directories. The oracle over all: `ggr` and the plain tool give the same
+//! bytes, exit code, standard output and standard error.
+
+mod builds;
+mod examples;
+mod faults;
+mod hazards;
+mod never_worse;
+mod twin;
+mod usage;

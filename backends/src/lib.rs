@@ -1,4 +1,19 @@
-//! Placeholder for the crate's documentation.
+//! Places where thunks run, the scheduler that feeds them, and the stores that they read and write.
+//!
+//! [`scheduler`] decides and does nothing; [`drive`] does what it decided, and holds the crate's only `select!`. A
+//! [`Backend`] tries one job once. This crate neither prints nor reads the environment.
 
+pub mod backend;
+pub mod bench;
+pub mod contract;
+pub mod drive;
+pub mod durations;
+pub mod jobserver;
+pub mod local;
 pub mod memo;
+pub mod null;
+pub mod scheduler;
 pub mod store;
+pub mod twice;
+
+pub use backend::{Backend, Refusal};

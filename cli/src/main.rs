@@ -1,3 +1,25 @@
 //! `ggr`: runs an unmodified build as content-addressed thunks.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod config;
+mod coordinator;
+mod env;
+mod error;
+mod exit;
+mod hidden;
+mod intercept;
+mod report;
+mod run;
+
+fn main() -> ExitCode {
+    error::report_panics();
+    let args: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = hidden::dispatch(args.get(1..).unwrap_or_default()) {
+        return code.into();
+    }
+    // The panic hook has said what happened; here it only gets its exit code.
+    std::panic::catch_unwind(|| commands::run(args)).unwrap_or_else(|_| exit::Kind::Bug.into())
+}

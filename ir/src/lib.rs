@@ -1,10 +1,12 @@
 //! What a thunk is: content-addressed types, their one canonical encoding, the wire protocols, and the traits of
 //! stores. No async runtime, no network, no printing.
 
+pub mod dag;
 pub mod decode;
 pub mod encode;
 pub mod hash;
 pub mod job;
+pub mod json;
 pub mod path;
 pub mod placeholder;
 pub mod protocol;

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An absolute, normal path: it starts with `/`, is UTF-8, and holds no empty, `.` or `..` component and no NUL.
 ///
 /// **Invariant:** joining it below any directory stays below that directory (as long as no symlink is followed).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootPath(Arc<str>);
 
 /// Why a path cannot stand inside a thunk's root.
@@ -113,17 +113,30 @@ impl AsRef<Path> for RootPath {
     }
 }
 
-impl TryFrom<String> for RootPath {
-    type Error = PathError;
-
-    fn try_from(text: String) -> Result<Self, PathError> {
-        Self::new(&text)
+impl Serialize for RootPath {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
     }
 }
 
-impl From<RootPath> for String {
-    fn from(path: RootPath) -> String {
-        path.0.to_string()
+impl<'de> Deserialize<'de> for RootPath {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // A visitor, not a conversion afterwards: so a bad path in JSON is reported on its own line.
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = RootPath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an absolute, normal path")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RootPath, E> {
+                RootPath::new(text).map_err(E::custom)
+            }
+        }
+
+        from.deserialize_str(Text)
     }
 }
 

@@ -19,11 +19,12 @@ pub fn bytes(output: &OutputRef) -> Vec<u8> {
     format!("{MAGIC}{output}\n{HINT}").into_bytes()
 }
 
-/// The output that these bytes stand for; nothing if they are no placeholder.
+/// The output that a file which starts with these bytes stands for; nothing if it is no placeholder. What comes after the
+/// first line does not matter: a placeholder may have been half filled when its coordinator was killed.
 pub fn parse(bytes: &[u8]) -> Option<OutputRef> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let line = text.strip_prefix(MAGIC)?.lines().next()?;
-    match line.parse().ok()? {
+    let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
+    let line = &rest[..rest.iter().position(|&b| b == b'\n')?];
+    match std::str::from_utf8(line).ok()?.parse().ok()? {
         Object::Output(output) => Some(output),
         Object::Blob(_) => None,
     }

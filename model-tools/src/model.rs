@@ -18,6 +18,8 @@ pub struct Invocation {
     pub env: BTreeMap<String, String>,
     /// The working directory, as the kernel names it (no symlinks).
     pub dir: PathBuf,
+    /// Whether the caller's standard error is a terminal: compilers colour their messages then.
+    pub stderr_is_terminal: bool,
 }
 
 /// What stands at a path, symlinks followed.
@@ -40,11 +42,39 @@ pub enum Found {
     Other,
 }
 
+/// What identifies a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// The device that it is on.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// A number that changes whenever an entry was added, removed or renamed (from device, inode, mtime and ctime); nothing
+    /// if it changed so recently that a further change might not show.
+    pub stamp: Option<u64>,
+}
+
 /// The user's files as a model sees them. Implementations remember what they hashed (by stat), so asking twice is cheap.
 /// Calls may overlap.
 pub trait FileView: Send + Sync {
     /// What stands at this absolute path, symlinks followed.
     fn find(&self, path: &Path) -> Found;
+
+    /// What identifies the directory at this absolute path, symlinks followed; nothing if none can be reached.
+    fn directory(&self, path: &Path) -> Option<Directory> {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+        let changed = found.ctime().max(found.mtime());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        // Two seconds cover file systems with coarse times; a kernel tick is 4 ms.
+        let settled = now.as_secs().saturating_sub(2) as i64 > changed;
+        let mut hasher = rustc_hash::FxHasher::default();
+        let fields =
+            (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+        std::hash::Hash::hash(&fields, &mut hasher);
+        let stamp = settled.then(|| std::hash::Hasher::finish(&hasher));
+        Some(Directory { device: found.dev(), inode: found.ino(), stamp })
+    }
 
     /// The target if the path itself is a symlink, else nothing.
     fn link_target(&self, path: &Path) -> Option<PathBuf>;

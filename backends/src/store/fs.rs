@@ -3,7 +3,8 @@
 //! **Invariant:** a blob's name appears by rename after its last byte was written, so a killed process leaves nothing under
 //! it, and several processes may write the same blob at once. Nothing is synced: a sync costs milliseconds per blob (a
 //! build has thousands) and buys nothing that cannot be made again. What power loss cut short is found by its size
-//! whenever it is looked at, counts as missing, and is replaced by the next `put`; `ggr verify` finds the rest.
+//! whenever it is looked at, counts as missing, and is replaced by the next `put`; what came back with its size but without
+//! its bytes is found by [`after_reboot`](super::verify::after_reboot).
 //!
 //! **Last use** is the file's ctime: hard-linking it into a sandbox moves it by itself, and a presence check on a file
 //! older than [`TOUCH_AFTER`] moves it by `chmod` to the mode that it has. The collector goes by it.

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ggr_ir::Hash;
+use ggr_ir::{Hash, ThunkId};
 
 /// The mode of a blob's file.
 pub(crate) const BLOB_MODE: u32 = 0o444;
@@ -32,4 +32,19 @@ pub(crate) fn twin(blob: &Path) -> PathBuf {
     let mut path = blob.as_os_str().to_owned();
     path.push(TWIN_SUFFIX);
     path.into()
+}
+
+/// The hash that a file of a sharded directory is named by, and whether it is a twin; nothing if its name is no hash.
+pub(crate) fn parse(path: &Path) -> Option<(Hash, bool)> {
+    let name = path.file_name()?.to_str()?;
+    let shard = path.parent()?.file_name()?.to_str()?;
+    let (rest, is_twin) = match name.strip_suffix(TWIN_SUFFIX) {
+        Some(rest) => (rest, true),
+        None => (name, false),
+    };
+    if shard.len() != 2 {
+        return None;
+    }
+    let id: ThunkId = format!("T{shard}{rest}").parse().ok()?;
+    Some((id.hash(), is_twin))
 }

@@ -1,16 +1,23 @@
-//! Places where blobs and reductions live: the local store of a repository, its reduction cache, and wrappers that add
-//! behaviour to any store.
+//! Places where blobs and reductions live: the local store of a repository, its reduction cache, its collector
+//! and checker, and wrappers that add behaviour to any store.
 //!
 //! Each kind of store passes the same contract test (`contract.rs`).
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod faults;
 mod fs;
+pub mod gc;
 mod ingest;
+pub mod inventory;
 mod known;
 mod layout;
 mod memory;
 mod reductions;
+pub mod verify;
 mod wrappers;
 
 pub use fs::FsStore;

@@ -2,8 +2,9 @@
 //!
 //! Uses `std` alone, because the launcher includes this file by path: it must stay tiny and static.
 //!
-//! A frame is a little-endian `u32` length and that many bytes. Strings are a `u32` length and bytes. The request's
-//! first byte travels with three descriptors (`SCM_RIGHTS`): standard input, output and error of the caller.
+//! A frame is a little-endian `u32` length and that many bytes. Strings are a `u32` length and bytes. The coordinator
+//! learns the caller's process from the socket (`SO_PEERCRED`). After [`Reply::Exec`] the socket stays open as long as
+//! the tool runs, and the launcher writes the tool's wait status to it as four bytes.
 
 use std::io::{self, Read, Write};
 
@@ -46,9 +47,8 @@ pub enum Reply {
         /// For its standard error.
         stderr: Vec<u8>,
     },
-    /// Execute the descriptor that comes with this reply, with the same arguments and environment; the socket stays open
-    /// in the program, and its end tells the coordinator that the program has ended.
-    Exec,
+    /// Run this file with the same arguments and environment, report its wait status, and end as it ended.
+    Exec(Vec<u8>),
     /// End by this signal.
     Signal(u8),
     /// Say this on standard error and exit with status 125: the coordinator could not serve the call.
@@ -143,7 +143,10 @@ impl Reply {
                 put_bytes(&mut out, stdout);
                 put_bytes(&mut out, stderr);
             }
-            Reply::Exec => out.push(1),
+            Reply::Exec(path) => {
+                out.push(1);
+                put_bytes(&mut out, path);
+            }
             Reply::Signal(signal) => out.extend_from_slice(&[2, *signal]),
             Reply::Fail(message) => {
                 out.push(3);
@@ -167,7 +170,7 @@ impl Reply {
                 cursor.end()?;
                 Ok(reply)
             }
-            1 if rest.is_empty() => Ok(Reply::Exec),
+            1 => Ok(Reply::Exec(Cursor(rest).bytes()?)),
             2 if rest.len() == 1 => Ok(Reply::Signal(rest[0])),
             3 => Ok(Reply::Fail(Cursor(rest).bytes()?)),
             _ => Err(broken()),
@@ -197,4 +200,45 @@ pub fn read_frame(mut from: impl Read) -> io::Result<Vec<u8>> {
 /// Writes a frame made by `to_frame`.
 pub fn write_frame(mut to: impl Write, frame: &[u8]) -> io::Result<()> {
     to.write_all(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_back_as_they_went() {
+        let request = Request {
+            program: b"/usr/bin/gcc-12".to_vec(),
+            args: vec![b"gcc".to_vec(), b"-c".to_vec(), vec![], vec![0xff]],
+            env: vec![b"A=1".to_vec()],
+            dir: b"/tmp".to_vec(),
+            umask: 0o22,
+        };
+        let frame = request.to_frame();
+        let body = read_frame(&frame[..]).unwrap();
+        assert_eq!(Request::from_frame(&body).unwrap(), request);
+        for reply in [
+            Reply::Exit { code: 3, stdout: b"o".to_vec(), stderr: vec![] },
+            Reply::Exec(b"/x".to_vec()),
+            Reply::Signal(9),
+            Reply::Fail(b"why".to_vec()),
+        ] {
+            let body = read_frame(&reply.to_frame()[..]).unwrap();
+            assert_eq!(Reply::from_frame(&body).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lying_frame_is_an_error() {
+        let frame = Request { args: vec![b"gcc".to_vec()], ..Request::default() }.to_frame();
+        for cut in 4..frame.len() {
+            assert!(Request::from_frame(&frame[4..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(read_frame(&[0xff, 0xff, 0xff, 0xff][..]).is_err());
+        let mut lying = frame[4..].to_vec();
+        lying[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(Request::from_frame(&lying).is_err());
+        assert!(Reply::from_frame(&[9]).is_err());
+    }
 }

@@ -40,8 +40,8 @@ pub const NAME: &str = ".ggr";
 const VERSION_MAGIC: &str = "ggr repository ";
 
 /// The directories of the layout.
-const DIRECTORIES: [&str; 8] =
-    ["blobs", "reductions", "thunks", "placeholders", "memo", "tmp", "run", "sandboxes"];
+const DIRECTORIES: [&str; 9] =
+    ["blobs", "reductions", "thunks", "placeholders", "memo", "log", "tmp", "run", "sandboxes"];
 
 /// Files that say what the directory is. `CACHEDIR.TAG` keeps backups away (bford.info/cachedir), `.gitignore` keeps git
 /// away.

@@ -113,6 +113,19 @@ fn thunks_are_found_by_id_and_damage_is_noticed() {
 }
 
 #[test]
+fn putting_an_old_thunk_again_renews_it() {
+    let (_dir, repo) = repo();
+    let thunks = repo.thunks();
+    let id = thunks.put(&sample()).unwrap();
+    let modified = || fs::metadata(thunks.path(id)).unwrap().modified().unwrap();
+    let old = modified() - std::time::Duration::from_secs(100_000);
+    fs::File::open(thunks.path(id)).unwrap().set_modified(old).unwrap();
+    assert_eq!(modified(), old);
+    thunks.put(&sample()).unwrap();
+    assert!(modified() > old);
+}
+
+#[test]
 fn a_session_lives_until_it_is_dropped() {
     let (_dir, repo) = repo();
     let session = Session::start(&repo).unwrap();

@@ -3,11 +3,22 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 use crate::decode::DecodeError;
 use crate::hash::{Hash, ThunkId};
 use crate::repo::temp::write_atomic;
 use crate::thunk::Thunk;
+
+/// How old a last use must be to be renewed.
+const RENEW_AFTER: Duration = Duration::from_secs(3600);
+
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
 
 /// Why a thunk could not be stored or found again.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +26,8 @@ pub enum ThunkStoreError {
     /// There is none of this id.
     #[error("thunk {0} is not in the repository")]
     Missing(ThunkId),
-    /// The file does not hold the thunk that it is named for (power loss, a bad disk); it has been removed.
-    #[error("thunk {id} was corrupt and has been removed from `{}`", path.display())]
+    /// The file does not hold the thunk that it is named for (power loss, a bad disk).
+    #[error("thunk {id} is corrupt in `{}`", path.display())]
     Corrupt {
         /// The thunk.
         id: ThunkId,
@@ -55,13 +66,20 @@ impl Thunks {
         self.root.join(&hex[..2]).join(&hex[2..])
     }
 
-    /// Stores a thunk and returns its id. One that is there already costs a `stat`.
+    /// Stores a thunk and returns its id. One that is there already costs a `stat`; its mtime, which says when it was last
+    /// used, is renewed at most once an hour.
     pub fn put(&self, thunk: &Thunk) -> Result<ThunkId, ThunkStoreError> {
         let bytes = thunk.encode();
         let id = ThunkId::new(Hash::of(&bytes));
         let path = self.path(id);
         // A file of another length was cut short by power loss: replaced.
-        if fs::metadata(&path).is_ok_and(|there| there.len() == bytes.len() as u64) {
+        if let Ok(there) = fs::metadata(&path)
+            && there.len() == bytes.len() as u64
+        {
+            if there.modified().is_ok_and(|used| used.elapsed().is_ok_and(|age| age > RENEW_AFTER)) {
+                // By name: the file is read-only. In a repository of somebody else, the owner's uses count.
+                let _ = utimensat(CWD, &path, &NOW, AtFlags::empty());
+            }
             return Ok(id);
         }
         write_atomic(&self.tmp, &path, &bytes, 0o444)
@@ -69,11 +87,21 @@ impl Thunks {
         Ok(id)
     }
 
-    /// The thunk of this id.
+    /// The thunk of this id; a corrupt one is removed, so that the next [`put`](Self::put) heals it.
     ///
     /// # Errors
     /// [`Missing`](ThunkStoreError::Missing), or [`Corrupt`](ThunkStoreError::Corrupt) when its bytes have another hash.
     pub fn get(&self, id: ThunkId) -> Result<Thunk, ThunkStoreError> {
+        let got = self.read(id);
+        if let Err(ThunkStoreError::Corrupt { path, .. }) = &got {
+            // The report matters more than the removal; `put` sees a wrong length as well.
+            let _ = fs::remove_file(path);
+        }
+        got
+    }
+
+    /// As [`get`](Self::get), and leaves a corrupt one where it is.
+    pub fn read(&self, id: ThunkId) -> Result<Thunk, ThunkStoreError> {
         let path = self.path(id);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -81,9 +109,9 @@ impl Thunks {
             Err(source) => return Err(ThunkStoreError::Io { path, source }),
         };
         if Hash::of(&bytes) != id.hash() {
-            return Err(self.corrupt(id, path, None));
+            return Err(ThunkStoreError::Corrupt { id, path, source: None });
         }
-        Thunk::decode(&bytes).map_err(|source| self.corrupt(id, path, Some(source)))
+        Thunk::decode(&bytes).map_err(|source| ThunkStoreError::Corrupt { id, path, source: Some(source) })
     }
 
     /// Whether there is a file for this id.
@@ -102,12 +130,6 @@ impl Thunks {
             }
         }
         Ok(ids)
-    }
-
-    fn corrupt(&self, id: ThunkId, path: PathBuf, source: Option<DecodeError>) -> ThunkStoreError {
-        // The report matters more than the removal, which `put` does as well.
-        let _ = fs::remove_file(&path);
-        ThunkStoreError::Corrupt { id, path, source }
     }
 }
 

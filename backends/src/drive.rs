@@ -1,0 +1,387 @@
+//! Carries out what the scheduler decides: one task that owns the scheduler and the backends, and the crate's only
+//! `select!`.
+//!
+//! The coordinator submits thunks as it traces them, and waits for those that somebody reads. A thunk whose inputs are
+//! known is resolved, looked up in the cache, and else run. A thunk that fails is put in doubt, and what depends on it
+//! waits for the caller's answer.
+//!
+//! **Invariant:** a result is recorded only after the backend said that its outputs are in the store.
+//! **Invariant:** each wait is answered exactly once, also when the driver ends.
+//! **Bound:** messages queue up to [`INBOX`]; after that, submitting waits.
+
+mod act;
+mod handle;
+mod pack;
+mod record;
+mod recorder;
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{AbortHandle, BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use ggr_ir::{Attempt, InfraFailure, Kind, Limits, Object, OutputRef, ThunkId};
+use rustc_hash::FxHashMap;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub use handle::{Doubt, DriverHandle, Failures, Heal, Options, Submission, Verdict};
+pub use record::{Failure, Finished, Origin};
+pub use report::{AttemptReport, BuildEvent, Counts};
+
+use crate::backend::Backend;
+use crate::scheduler::{
+    Action, AttemptId, BackendId, BackendSpec, Event, NewNode, NodeId, Scheduler, Urgency,
+};
+use handle::{Message, Until};
+use pack::Packer;
+use record::{Pending, Record, Work};
+use recorder::Recorder;
+
+/// Messages that may wait for the driver.
+pub const INBOX: usize = 4096;
+
+/// Events that a slow reader may be behind; about 200 bytes each, which the channel holds from the start.
+const EVENTS: usize = 4096;
+
+/// Messages, ended attempts or checks handled in one turn, before the others get theirs. The same for all, or what comes
+/// in faster than it goes out would pile up. Slots may stand idle until the turn ends, and a check of a real compile (300
+/// inputs, one look into the cache) takes about 100 µs.
+const BATCH: usize = 64;
+
+/// With more thunks open than this, new ones are packed. A packed thunk is packed once and unpacked twice, together 50 to
+/// 100 µs for 300 inputs: nothing next to the time until its turn comes.
+const PACK_OVER: usize = 2048;
+
+/// An estimate where nothing at all is known.
+const UNKNOWN: Duration = Duration::from_millis(500);
+
+/// An attempt in flight.
+#[derive(Debug)]
+struct Flight {
+    node: NodeId,
+    backend: BackendId,
+    abort: AbortHandle,
+}
+
+/// What one of the driver's futures came to.
+enum Completion {
+    /// An attempt ended; with nothing if it was aborted.
+    Ended(AttemptId, Option<Box<Attempt>>),
+    /// Healing ended.
+    Healed(NodeId, Result<(), String>),
+}
+
+/// What the event in hand carries, for the action that it leads to.
+#[derive(Debug, Default)]
+enum Stash {
+    #[default]
+    Empty,
+    Finished(Finished, Option<AttemptReport>),
+    Failure(Failure),
+}
+
+/// Somebody who waits for a thunk.
+#[derive(Debug)]
+struct Waiter {
+    until: Until,
+    reply: oneshot::Sender<Verdict>,
+}
+
+/// The task.
+pub struct Driver {
+    scheduler: Scheduler,
+    backends: Vec<Arc<dyn Backend>>,
+    names: Vec<Arc<str>>,
+    options: Options,
+    recorder: Option<Recorder>,
+    messages: mpsc::Receiver<Message>,
+    events: broadcast::Sender<BuildEvent>,
+    published: watch::Sender<Counts>,
+    counts: Counts,
+    nodes: FxHashMap<ThunkId, NodeId>,
+    records: Vec<Record>,
+    packer: Packer,
+    /// Those of the latest submission: nearly all have the same.
+    limits: Arc<Limits>,
+    waiters: FxHashMap<NodeId, Vec<Waiter>>,
+    idlers: Vec<oneshot::Sender<()>>,
+    stoppers: Vec<oneshot::Sender<()>>,
+    checks: VecDeque<NodeId>,
+    flights: FxHashMap<AttemptId, Flight>,
+    running: FuturesUnordered<BoxFuture<'static, Completion>>,
+    stash: Stash,
+    actions: Vec<Action>,
+}
+
+impl Driver {
+    /// Starts a driver on the current tokio runtime. The backends are filled in the order given.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, or with more than 16 backends.
+    pub fn spawn(backends: Vec<Arc<dyn Backend>>, options: Options) -> DriverHandle {
+        let (messages, inbox) = mpsc::channel(INBOX);
+        let (events, _) = broadcast::channel(EVENTS);
+        let (published, counts) = watch::channel(Counts::default());
+        let specs: Vec<_> = backends
+            .iter()
+            .map(|b| BackendSpec {
+                slots: u32::try_from(b.slots()).unwrap_or(u32::MAX),
+                duplicates: b.duplicates(),
+            })
+            .collect();
+        let driver = Self {
+            scheduler: Scheduler::new(&specs, options.seed),
+            names: backends.iter().map(|b| b.name().into()).collect(),
+            backends,
+            recorder: options.cache.clone().map(|cache| Recorder::start(cache, events.clone())),
+            options,
+            messages: inbox,
+            events: events.clone(),
+            published,
+            counts: Counts::default(),
+            nodes: FxHashMap::default(),
+            records: Vec::new(),
+            packer: Packer::default(),
+            limits: Arc::default(),
+            waiters: FxHashMap::default(),
+            idlers: Vec::new(),
+            stoppers: Vec::new(),
+            checks: VecDeque::new(),
+            flights: FxHashMap::default(),
+            running: FuturesUnordered::new(),
+            stash: Stash::Empty,
+            actions: Vec::new(),
+        };
+        drop(tokio::spawn(driver.run()));
+        DriverHandle { messages, events, counts }
+    }
+
+    async fn run(mut self) {
+        let mut inbox = Vec::with_capacity(BATCH);
+        loop {
+            let deadline = self.scheduler.next_deadline();
+            tokio::select! {
+                taken = self.messages.recv_many(&mut inbox, BATCH) => {
+                    if taken == 0 {
+                        break;
+                    }
+                }
+                Some(completion) = self.running.next() => self.complete(completion),
+                () = std::future::ready(()), if !self.checks.is_empty() => {}
+                () = sleep_until(deadline) => self.tell(Event::Tick),
+            }
+            // Whatever woke it, each source gets a bounded turn: so none starves, and what is nearly done goes first.
+            self.complete_batch();
+            inbox.drain(..).for_each(|message| self.take(message));
+            self.check_batch();
+            self.fill();
+            self.publish();
+            if !self.stoppers.is_empty() {
+                break;
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Ends: what is left is cancelled, attempts are waited for, records written.
+    async fn stop(mut self) {
+        self.tell(Event::CancelAll);
+        while let Some(completion) = self.running.next().await {
+            self.complete(completion);
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish().await;
+        }
+        self.publish();
+        release(self.stoppers.drain(..).chain(self.idlers.drain(..)));
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit(submission) => self.submit(submission),
+            Message::Wait { id, until, urgency, reply } => self.wait(id, Waiter { until, reply }, urgency),
+            Message::Demand(id) => self.tell_of(id, Event::Demand),
+            Message::Resolve { id, reduction } => {
+                self.stash = Stash::Finished(Finished::new(reduction, Origin::External), None);
+                self.tell_of(id, Event::External);
+            }
+            Message::Confirm(id) => self.tell_of(id, Event::Confirm),
+            Message::Cancel(id) => self.tell_of(id, Event::Cancel),
+            Message::CancelAll => self.tell(Event::CancelAll),
+            Message::Idle(reply) => self.idlers.push(reply),
+            Message::Shutdown(reply) => self.stoppers.push(reply),
+        }
+    }
+
+    fn tell_of(&mut self, id: ThunkId, event: impl Fn(NodeId) -> Event) {
+        if let Some(node) = self.nodes.get(&id) {
+            self.tell(event(*node));
+        }
+    }
+
+    /// Tells the scheduler, and does what it says.
+    fn tell(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.scheduler.handle(event, Instant::now(), &mut actions);
+        actions.drain(..).for_each(|action| self.act(action));
+        self.actions = actions;
+        self.stash = Stash::Empty;
+    }
+
+    /// Has the free slots filled.
+    fn fill(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.scheduler.fill(Instant::now(), &mut actions);
+        actions.drain(..).for_each(|action| self.act(action));
+        self.actions = actions;
+    }
+
+    fn submit(&mut self, new: Submission) {
+        if let Some(node) = self.nodes.get(&new.id)
+            && !matches!(self.records[node.0 as usize], Record::Failed(_))
+        {
+            if new.urgency == Urgency::Awaited {
+                self.tell(Event::Demand(*node));
+            }
+            return;
+        }
+        let node = NodeId(self.records.len() as u32);
+        let deps = outputs_read(&new.thunk).filter_map(|o| self.nodes.get(&o.thunk).copied()).collect();
+        let work = match self.is_crowded() {
+            true => Work::Packed(self.packer.pack(&new.thunk)),
+            false => Work::Thunk(new.thunk),
+        };
+        if *self.limits != new.limits {
+            self.limits = Arc::new(new.limits);
+        }
+        let limits = self.limits.clone();
+        let estimate = new.estimate.unwrap_or_else(|| self.estimate(&new.label, new.kind));
+        self.counts.traced += 1;
+        self.emit(|| BuildEvent::Traced { id: new.id, label: new.label.clone(), kind: new.kind });
+        self.nodes.insert(new.id, node);
+        self.records.push(Record::Pending(Box::new(Pending {
+            id: new.id,
+            label: new.label,
+            kind: new.kind,
+            limits,
+            cacheable: new.cacheable,
+            work,
+            failure: None,
+        })));
+        self.tell(Event::Add(NewNode { node, deps, kind: new.kind, estimate, urgency: new.urgency }));
+    }
+
+    /// Whether thunks should take little memory: many are open, so that this one's turn is far off.
+    fn is_crowded(&self) -> bool {
+        self.scheduler.open() > PACK_OVER
+    }
+
+    fn estimate(&self, label: &str, kind: Kind) -> Duration {
+        let remembered = self.options.durations.as_ref().and_then(|durations| {
+            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind)
+        });
+        remembered.unwrap_or(UNKNOWN)
+    }
+
+    fn wait(&mut self, id: ThunkId, waiter: Waiter, urgency: Urgency) {
+        let Some(&node) = self.nodes.get(&id) else {
+            let _ = waiter.reply.send(Err(Arc::new(Failure::Unknown(id))));
+            return;
+        };
+        let answer = match &self.records[node.0 as usize] {
+            Record::Done(finished) => Some(Ok(finished.clone())),
+            Record::Failed(failed) => Some(Err(failed.failure.clone())),
+            Record::Pending(pending) if waiter.until == Until::Doubted => pending.failure.clone().map(Err),
+            Record::Pending(_) => None,
+        };
+        match answer {
+            Some(answer) => drop(waiter.reply.send(answer)),
+            None => {
+                self.waiters.entry(node).or_default().push(waiter);
+                if urgency == Urgency::Awaited {
+                    self.tell(Event::Demand(node));
+                }
+            }
+        }
+    }
+
+    /// Handles the ends that are there already.
+    fn complete_batch(&mut self) {
+        for _ in 0..BATCH {
+            match self.running.next().now_or_never() {
+                Some(Some(completion)) => self.complete(completion),
+                _ => break,
+            }
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Ended(attempt, result) => self.attempt_ended(attempt, result),
+            Completion::Healed(node, result) => {
+                if let Err(why) = &result {
+                    let failure =
+                        InfraFailure::Unreachable(format!("missing inputs could not be restored: {why}"));
+                    self.stash = Stash::Failure(Failure::Infra { backend: "store".into(), failure });
+                }
+                self.tell(Event::Healed { node, healed: result.is_ok() });
+            }
+        }
+    }
+
+    fn check_batch(&mut self) {
+        for _ in 0..BATCH {
+            let Some(node) = self.checks.pop_front() else { return };
+            self.check(node);
+        }
+    }
+
+    fn emit(&self, event: impl FnOnce() -> BuildEvent) {
+        if self.events.receiver_count() > 0 {
+            let _ = self.events.send(event());
+        }
+    }
+
+    /// Shows how far it is, and lets those go who wait for the end.
+    fn publish(&mut self) {
+        let tally = self.scheduler.tally();
+        self.counts.ready = tally.ready;
+        self.counts.doubted = tally.doubted;
+        self.counts.running = self.flights.len() as u64;
+        self.counts.open = self.scheduler.open() as u64;
+        let counts = self.counts;
+        self.published.send_if_modified(|shown| std::mem::replace(shown, counts) != counts);
+        if self.scheduler.open() == 0 {
+            self.packer.clear();
+            release(self.idlers.drain(..));
+        }
+    }
+}
+
+/// Lets them go. One who has gone already is none of our business.
+fn release(waiters: impl Iterator<Item = oneshot::Sender<()>>) {
+    for waiter in waiters {
+        let _ = waiter.send(());
+    }
+}
+
+/// The outputs of other thunks that it reads, in no particular order, perhaps more than once.
+fn outputs_read(thunk: &ggr_ir::Thunk) -> impl Iterator<Item = &OutputRef> {
+    thunk.inputs.values().filter_map(|entry| match &entry.object {
+        Object::Output(output) => Some(output),
+        Object::Blob(_) => None,
+    })
+}
+
+/// Never, if there is no deadline.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,168 @@
+//! Remembered durations: what the next build's critical path is computed from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ggr_ir::Kind;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+/// The version of the file's format, its first byte.
+const VERSION: u8 = 1;
+
+/// Keys kept; past this the least recently learned half is forgotten. At about 24 bytes each, the file stays under 10 MB.
+const MOST: usize = 400_000;
+
+/// The longest file that is read, in bytes.
+const MAX_FILE: u64 = 32 << 20;
+
+/// How much a new duration moves the remembered one: a quarter, so that one slow run on a busy machine is forgotten soon.
+const WEIGHT: f64 = 0.25;
+
+/// A file of durations that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("durations could not be saved to `{}`", path.display())]
+pub struct SaveError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// How long one key took.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+struct Remembered {
+    micros: u64,
+    /// The value of `Durations::clock` when it was last learned.
+    at: u64,
+}
+
+/// How long one kind takes in the mean.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, Debug)]
+struct Mean {
+    micros: f64,
+    samples: u64,
+}
+
+/// How long thunks took, by label and kind. Keys are 64-bit hashes of both: a collision gives a wrong estimate, no more.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+pub struct Durations {
+    exact: FxHashMap<u64, Remembered>,
+    kinds: BTreeMap<Kind, Mean>,
+    clock: u64,
+}
+
+fn key(label: &str, kind: Kind) -> u64 {
+    let hash = ggr_ir::Hash::of(format!("{kind:?} {label}").as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has eight bytes"))
+}
+
+impl Durations {
+    /// Reads a file that [`save`](Self::save) wrote. A missing, damaged or newer file is an empty memory: estimates are
+    /// worth no error.
+    pub fn load(path: &Path) -> Self {
+        let read = || {
+            let bounded = fs::metadata(path).ok()?.len() <= MAX_FILE;
+            let bytes = bounded.then(|| fs::read(path).ok())??;
+            let (&version, rest) = bytes.split_first()?;
+            (version == VERSION).then(|| postcard::from_bytes(rest).ok())?
+        };
+        read().unwrap_or_default()
+    }
+
+    /// Writes the file through a temporary one beside it, so that a reader sees the old or the new.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save(&self, path: &Path) -> Result<(), SaveError> {
+        let bytes = postcard::to_extend(self, vec![VERSION]).expect("numbers and maps can be encoded");
+        let temporary = path.with_extension(format!("tmp.{}", std::process::id()));
+        fs::write(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, path))
+            .map_err(|source| SaveError { path: path.to_owned(), source })
+    }
+
+    /// Takes in how long one took.
+    pub fn learn(&mut self, label: &str, kind: Kind, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.clock += 1;
+        let at = self.clock;
+        self.exact
+            .entry(key(label, kind))
+            .and_modify(|known| {
+                let moved = known.micros as f64 * (1.0 - WEIGHT) + micros as f64 * WEIGHT;
+                *known = Remembered { micros: moved as u64, at };
+            })
+            .or_insert(Remembered { micros, at });
+        let mean = self.kinds.entry(kind).or_default();
+        mean.samples += 1;
+        mean.micros += (micros as f64 - mean.micros) / mean.samples.min(1000) as f64;
+        if self.exact.len() > MOST {
+            self.forget();
+        }
+    }
+
+    /// How long it will take: what it took before, or what its kind takes in the mean; nothing if neither is known.
+    pub fn estimate(&self, label: &str, kind: Kind) -> Option<Duration> {
+        let exact = self.exact.get(&key(label, kind)).map(|known| known.micros);
+        let mean = || self.kinds.get(&kind).map(|mean| mean.micros as u64);
+        exact.or_else(mean).map(Duration::from_micros)
+    }
+
+    /// Forgets the half that was learned longest ago.
+    fn forget(&mut self) {
+        let mut ages: Vec<u64> = self.exact.values().map(|known| known.at).collect();
+        let middle = ages.len() / 2;
+        let (_, &mut cut, _) = ages.select_nth_unstable(middle);
+        self.exact.retain(|_, known| known.at >= cut);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exact_key_wins_over_the_kind() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.estimate("gcc a.o", Kind::Compile), None);
+        durations.learn("gcc a.o", Kind::Compile, Duration::from_secs(4));
+        durations.learn("gcc b.o", Kind::Compile, Duration::from_secs(2));
+        assert_eq!(durations.estimate("gcc a.o", Kind::Compile), Some(Duration::from_secs(4)));
+        assert_eq!(durations.estimate("gcc c.o", Kind::Compile), Some(Duration::from_secs(3)));
+        assert_eq!(durations.estimate("gcc a.o", Kind::Link), None);
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_damage_is_an_empty_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("durations");
+        let mut durations = Durations::default();
+        durations.learn("gcc a.o", Kind::Compile, Duration::from_secs(4));
+        durations.save(&path).unwrap();
+        let loaded = Durations::load(&path);
+        assert_eq!(loaded.estimate("gcc a.o", Kind::Compile), Some(Duration::from_secs(4)));
+
+        let good = fs::read(&path).unwrap();
+        for bad in [&good[..good.len() / 2], b"", b"\xffwhatever"] {
+            fs::write(&path, bad).unwrap();
+            assert_eq!(Durations::load(&path).estimate("gcc a.o", Kind::Compile), None);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_full_memory_forgets_the_oldest_half() {
+        let mut durations = Durations::default();
+        for i in 0..=MOST {
+            durations.learn(&i.to_string(), Kind::Other, Duration::from_millis(7));
+        }
+        assert!(durations.exact.len() <= MOST / 2 + 1);
+        assert!(durations.exact.contains_key(&key(&MOST.to_string(), Kind::Other)));
+        assert!(!durations.exact.contains_key(&key("0", Kind::Other)));
+    }
+}

@@ -1,0 +1,391 @@
+//! Decides what runs where and when. Pure: it is told what happened and what time it is, and answers what to do.
+//!
+//! Nodes are added while the build is still being traced. A node whose dependencies are done is first checked for a
+//! recorded result, then waits for a slot; what lies on the longest remaining path goes first, and before that whatever
+//! somebody waits for. Failures outside the program are handled by the table in `policy.rs`; stragglers get a
+//! duplicate where slots stand idle, and the first result wins.
+//!
+//! **Invariant:** a node is settled ([`Action::Done`] or [`Action::Failed`]) exactly once, and started only after all that
+//! it waits for is done. **Invariant:** each [`Action::Start`] gets exactly one [`Event::Ended`], and until then holds
+//! its slot. **Bound:** 64 bytes a node and its edges; finished nodes keep no edges. Each event costs amortised
+//! constant time, and the logarithm of the ready queue for each start.
+
+mod event;
+mod node;
+mod path;
+mod policy;
+mod ready;
+mod runs;
+mod settle;
+mod stragglers;
+mod timers;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+pub use event::{
+    Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NewNode, NodeId, Urgency,
+};
+use ggr_ir::InfraFailure;
+
+use node::{Edges, NO_RUN, Node, State, Ticks};
+use path::Waves;
+use policy::Remedy;
+use ready::ReadyQueue;
+use runs::Runs;
+use stragglers::Stragglers;
+use timers::{Timer, Timers};
+
+/// What the scheduler knows of a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendSpec {
+    /// How many jobs it runs side by side.
+    pub slots: u32,
+    /// Whether a duplicate of a straggler may help there; see [`Backend::duplicates`](crate::Backend::duplicates).
+    pub duplicates: bool,
+}
+
+/// A backend and what is in flight on it.
+#[derive(Debug)]
+struct Place {
+    spec: BackendSpec,
+    /// May be over `spec.slots` for a while after the backend became smaller.
+    used: u32,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Scheduler {
+    nodes: Vec<Node>,
+    places: Vec<Place>,
+    ready: ReadyQueue,
+    waves: Waves,
+    runs: Runs,
+    timers: Timers,
+    stragglers: Stragglers,
+    /// Nodes that are not settled.
+    open: usize,
+    tally: Tally,
+    draining: bool,
+    random: u64,
+}
+
+/// How many nodes stand where.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Waiting for a slot.
+    pub ready: u64,
+    /// Waiting for the caller's answer to [`Action::Doubt`].
+    pub doubted: u64,
+}
+
+impl Tally {
+    fn at(&mut self, state: State) -> Option<&mut u64> {
+        match state {
+            State::Ready => Some(&mut self.ready),
+            State::Doubted => Some(&mut self.doubted),
+            _ => None,
+        }
+    }
+}
+
+impl Scheduler {
+    /// Makes one over these backends, which are filled in the order given. The seed is for the jitter of retries.
+    ///
+    /// # Panics
+    /// If there are more than [`BackendSet::MAX`] backends.
+    pub fn new(backends: &[BackendSpec], seed: u64) -> Self {
+        assert!(backends.len() <= BackendSet::MAX, "at most {} backends", BackendSet::MAX);
+        Self {
+            nodes: Vec::new(),
+            places: backends.iter().map(|spec| Place { spec: *spec, used: 0 }).collect(),
+            ready: ReadyQueue::default(),
+            waves: Waves::default(),
+            runs: Runs::default(),
+            timers: Timers::default(),
+            stragglers: Stragglers::default(),
+            open: 0,
+            tally: Tally::default(),
+            draining: false,
+            random: seed,
+        }
+    }
+
+    /// How many nodes are not settled.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// How many nodes stand where. Constant time.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// How many nodes were added: the number of the next one.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether no node was ever added.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// When [`Event::Tick`] is due, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Takes in what happened; appends what to do about it, except for starts of waiting nodes: those come with
+    /// [`fill`](Self::fill). `now` must not run backwards.
+    ///
+    /// # Panics
+    /// If [`Event::Add`] does not carry the next number, or an event names a node that was not added.
+    pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        match event {
+            Event::Add(new) => self.add(new, actions),
+            Event::Missed { node, refused } => self.missed(node, refused, actions),
+            Event::External(node) => self.finish(node, actions),
+            Event::Ended { attempt, ending } => self.ended(attempt, ending, now, actions),
+            Event::Demand(node) => self.demand(node),
+            Event::Confirm(node) => self.confirm(node, actions),
+            Event::Healed { node, healed } => self.healed(node, healed, actions),
+            Event::Cancel(node) => self.fail(node, FailCause::Cancelled, actions),
+            Event::CancelAll => self.cancel_all(actions),
+            Event::Drain => self.drain(actions),
+            Event::Slots { backend, slots } => self.places[usize::from(backend.0)].spec.slots = slots,
+            Event::Tick => {}
+        }
+        self.wake(now, actions);
+        self.waves.advance(&mut self.nodes, &mut self.ready);
+    }
+
+    fn node(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.0 as usize]
+    }
+
+    /// The only place where a node's state changes.
+    fn set_state(&mut self, id: NodeId, state: State) {
+        let old = std::mem::replace(&mut self.node(id).state, state);
+        if let Some(count) = self.tally.at(old) {
+            *count -= 1;
+        }
+        if let Some(count) = self.tally.at(state) {
+            *count += 1;
+        }
+        if matches!(state, State::Done | State::Failed) {
+            self.open -= 1;
+        }
+    }
+
+    fn add(&mut self, new: NewNode, actions: &mut Vec<Action>) {
+        let id = NodeId(u32::try_from(self.nodes.len()).expect("nodes are numbered with 32 bits"));
+        assert_eq!(new.node, id, "nodes are added in the order of their numbers");
+        let poison = new.deps.iter().find(|dep| self.nodes[dep.0 as usize].state == State::Failed).copied();
+        let deps: Edges =
+            new.deps.iter().filter(|dep| !self.nodes[dep.0 as usize].settled()).copied().collect();
+        for dep in deps.iter() {
+            self.node(dep).dependants.push(id);
+        }
+        let estimate = Ticks::of(new.estimate);
+        self.nodes.push(Node {
+            state: State::Waiting,
+            kind: new.kind,
+            awaited: false,
+            dirty: false,
+            tries: 0,
+            refused: BackendSet::EMPTY,
+            waiting_on: deps.len() as u32,
+            estimate,
+            path: estimate,
+            run: NO_RUN,
+            deps,
+            dependants: Edges::EMPTY,
+        });
+        self.open += 1;
+        if self.draining {
+            return self.fail(id, FailCause::Cancelled, actions);
+        }
+        if let Some(by) = poison {
+            return self.fail(id, FailCause::Poisoned { by }, actions);
+        }
+        if new.urgency == Urgency::Awaited {
+            self.demand(id);
+        }
+        self.waves.push(id, &mut self.nodes[id.0 as usize]);
+        self.release(id, actions);
+    }
+
+    /// Asks for the check of a node that has nothing left to wait for.
+    fn release(&mut self, id: NodeId, actions: &mut Vec<Action>) {
+        let node = self.node(id);
+        if node.state == State::Waiting && node.waiting_on == 0 {
+            self.set_state(id, State::Checking);
+            actions.push(Action::Check(id));
+        }
+    }
+
+    fn missed(&mut self, id: NodeId, refused: BackendSet, actions: &mut Vec<Action>) {
+        if self.node(id).state != State::Checking {
+            return;
+        }
+        self.node(id).refused = refused;
+        if self.somewhere(refused) {
+            self.make_ready(id);
+        } else {
+            self.doubt(id, DoubtCause::Refused, actions);
+        }
+    }
+
+    /// Whether a backend outside the set exists.
+    fn somewhere(&self, refused: BackendSet) -> bool {
+        (0..self.places.len()).any(|i| !refused.contains(BackendId(i as u8)))
+    }
+
+    fn make_ready(&mut self, id: NodeId) {
+        self.set_state(id, State::Ready);
+        self.ready.push(id, &self.nodes[id.0 as usize]);
+    }
+
+    /// Marks the node and all that it waits for as awaited. Each node is marked once: linear over a whole build.
+    fn demand(&mut self, id: NodeId) {
+        let mut stack = vec![id];
+        while let Some(id) = stack.pop() {
+            let node = &mut self.nodes[id.0 as usize];
+            if node.settled() || node.awaited {
+                continue;
+            }
+            node.awaited = true;
+            stack.extend(node.deps.iter());
+            if node.state == State::Ready {
+                self.ready.push(id, node);
+            }
+        }
+    }
+
+    /// Fills the free slots with what matters most. To be called when a batch of events has been told and the checks that
+    /// they led to have been answered: were slots filled after each event, what an ended node has just set free would
+    /// always find the slot taken by something else.
+    pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while self.places.iter().any(|place| place.used < place.spec.slots) {
+            let free =
+                |refused: BackendSet| first_free(&self.places, |backend, _| !refused.contains(backend));
+            let Some((id, backend)) = self.ready.pop(&self.nodes, free) else { return };
+            self.start(id, backend, now, actions);
+        }
+    }
+
+    fn start(&mut self, id: NodeId, backend: BackendId, now: Instant, actions: &mut Vec<Action>) {
+        let place = &mut self.places[usize::from(backend.0)];
+        place.used += 1;
+        let duplicates = place.spec.duplicates;
+        let node = &mut self.nodes[id.0 as usize];
+        let duplicate = node.run != NO_RUN;
+        let attempt = self.runs.start(id, backend, node.run, now);
+        node.run = attempt.index;
+        let threshold = self.stragglers.threshold(node.kind, node.estimate);
+        self.set_state(id, State::Running);
+        if let (true, false, Some(threshold)) = (duplicates, duplicate, threshold) {
+            self.timers.set(now + threshold, Timer::Straggler(attempt));
+        }
+        actions.push(Action::Start { attempt, node: id, backend, duplicate });
+    }
+
+    fn ended(&mut self, attempt: AttemptId, ending: Ending, now: Instant, actions: &mut Vec<Action>) {
+        let Some(run) = self.runs.end(attempt) else { return };
+        self.places[usize::from(run.backend.0)].used -= 1;
+        let node = &mut self.nodes[run.node.0 as usize];
+        node.run = self.runs.unlink(node.run, attempt.index, run.older);
+        if node.state != State::Running {
+            return;
+        }
+        let (kind, alone) = (node.kind, node.run == NO_RUN);
+        match ending {
+            Ending::Reduced => {
+                if self.stragglers.learn(kind, now - run.started) {
+                    self.watch_running(kind);
+                }
+                self.finish(run.node, actions);
+            }
+            Ending::ToolFailed => self.doubt(run.node, DoubtCause::Tool, actions),
+            // The other attempt at the node is still running, and may do better.
+            Ending::Infra(_) | Ending::Cancelled if !alone => {}
+            Ending::Infra(failure) => self.remedy(run.node, run.backend, &failure, now, actions),
+            Ending::Cancelled => {
+                let failure = InfraFailure::WorkerDied("it broke off without being told to".to_owned());
+                self.remedy(run.node, run.backend, &failure, now, actions);
+            }
+        }
+    }
+
+    fn remedy(
+        &mut self,
+        id: NodeId,
+        backend: BackendId,
+        failure: &InfraFailure,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.draining {
+            return self.fail(id, FailCause::Cancelled, actions);
+        }
+        let rule = policy::policy(failure);
+        let random = self.next_random();
+        let node = self.node(id);
+        node.tries = node.tries.saturating_add(1);
+        let remedy = if node.tries < rule.tries { rule.remedy } else { rule.then };
+        let mut after = Duration::ZERO;
+        match (remedy, failure) {
+            (Remedy::AtOnce, _) => self.make_ready(id),
+            (Remedy::Backoff { base }, _) => {
+                after = policy::wait(base, node.tries, policy::asked(failure), random);
+                self.set_state(id, State::Delayed);
+                self.timers.set(now + after, Timer::Retry(id));
+            }
+            (Remedy::Heal, InfraFailure::InputsMissing(missing)) => {
+                self.set_state(id, State::Healing);
+                actions.push(Action::Heal { node: id, missing: missing.clone() });
+            }
+            (Remedy::OtherBackend, _) => {
+                node.refused = node.refused.with(backend);
+                node.tries = 0;
+                let refused = node.refused;
+                if !self.somewhere(refused) {
+                    return self.doubt(id, DoubtCause::Infra, actions);
+                }
+                self.make_ready(id);
+            }
+            (Remedy::Heal, _) => return self.doubt(id, DoubtCause::Infra, actions),
+        }
+        actions.push(Action::Retry { node: id, after });
+    }
+
+    fn healed(&mut self, id: NodeId, healed: bool, actions: &mut Vec<Action>) {
+        match (self.node(id).state, healed) {
+            (State::Healing, true) => self.make_ready(id),
+            (State::Healing, false) => self.doubt(id, DoubtCause::Infra, actions),
+            _ => {}
+        }
+    }
+
+    /// The next number of a splitmix64 sequence: jitter needs no better.
+    fn next_random(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed >> 32) as u32
+    }
+}
+
+/// The first backend with a free slot that passes.
+fn first_free(places: &[Place], pass: impl Fn(BackendId, &Place) -> bool) -> Option<BackendId> {
+    places
+        .iter()
+        .enumerate()
+        .map(|(i, place)| (BackendId(i as u8), place))
+        .find(|(backend, place)| place.used < place.spec.slots && pass(*backend, place))
+        .map(|(backend, _)| backend)
+}

@@ -1,0 +1,164 @@
+//! The table of configuration keys: name, variable, flag, help, what it takes, how it is set and shown.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use super::error::ConfigError;
+use super::layers::Config;
+use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Span, When, parse_duration};
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name in files, as `max-cache`.
+    pub(crate) name: &'static str,
+    /// Its variable, as `GGR_MAX_CACHE`.
+    pub(crate) variable: Option<&'static str>,
+    /// Its flag, as `--max-cache`.
+    pub(crate) flag: Option<&'static str>,
+    /// What it does.
+    pub(crate) help: &'static str,
+    /// What it takes, for `… is not EXPECTED`.
+    pub(crate) expected: &'static str,
+    /// Whether a project's file may set it though it belongs to somebody else.
+    pub(crate) safe: bool,
+    set: fn(&mut Config, Raw<'_>) -> Option<()>,
+    show: fn(&Config) -> (String, &Origin),
+}
+
+impl Key {
+    /// Sets the value; an error if the key does not take it.
+    pub(super) fn set(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), ConfigError> {
+        let text = raw.text.to_string_lossy().into_owned();
+        let origin = raw.origin.clone();
+        (self.set)(config, raw).ok_or(ConfigError::BadValue {
+            origin,
+            key: self.name,
+            text,
+            expected: self.expected,
+        })
+    }
+
+    /// The value as text, and where it came from.
+    pub(crate) fn show<'a>(&self, config: &'a Config) -> (String, &'a Origin) {
+        (self.show)(config)
+    }
+
+    /// The error for a value of a wrong type in a file.
+    pub(super) fn refuse(&self, path: &Path, span: Span, found: &str) -> ConfigError {
+        ConfigError::BadValue {
+            origin: Origin::File { path: path.to_path_buf(), line: span.line, column: span.column },
+            key: self.name,
+            text: found.to_owned(),
+            expected: self.expected,
+        }
+    }
+}
+
+/// A row's `set` and `show` for a field: how the text becomes a value, and how the value becomes text.
+macro_rules! field {
+    ($field:ident, |$raw:ident| $parse:expr, |$value:ident| $show:expr) => {
+        (
+            |config: &mut Config, $raw: Raw<'_>| {
+                let value = $parse;
+                config.$field = Sourced { value, origin: $raw.origin };
+                Some(())
+            },
+            |config: &Config| {
+                let $value = &config.$field.value;
+                ($show, &config.$field.origin)
+            },
+        )
+    };
+}
+
+/// A row of the table.
+macro_rules! key {
+    ($name:literal, $variable:expr, $flag:expr, $safe:expr, $help:literal, $expected:literal, $field:expr) => {{
+        const FIELD: (fn(&mut Config, Raw<'_>) -> Option<()>, fn(&Config) -> (String, &Origin)) = $field;
+        Key {
+            name: $name,
+            variable: $variable,
+            flag: $flag,
+            help: $help,
+            expected: $expected,
+            safe: $safe,
+            set: FIELD.0,
+            show: FIELD.1,
+        }
+    }};
+}
+
+const SAFE: bool = true;
+const UNSAFE: bool = false;
+
+/// Every key, by name.
+#[rustfmt::skip]
+pub(crate) static KEYS: &[Key] = &[
+    key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
+        "where thunks run", "a backend (there is one now: `local`)",
+        field!(backend, |raw| raw.text().filter(|text| *text == "local")?.to_owned(), |value| value.clone())),
+    key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
+        "colours in ggr's own messages", "`auto`, `always` or `never`",
+        field!(color, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("compile-commands", Some("GGR_COMPILE_COMMANDS"), Some("--compile-commands"), UNSAFE,
+        "write the build's compiler calls to this file", "a path",
+        field!(compile_commands, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
+    key!("dir", Some("GGR_DIR"), Some("--dir"), UNSAFE,
+        "the repository", "a path",
+        field!(dir, |raw| Some(raw.path()), |value| path(value.as_deref(), "the nearest `.ggr` above, else `.ggr` here"))),
+    key!("intercept", Some("GGR_INTERCEPT"), Some("--intercept"), UNSAFE,
+        "how tool calls are caught", "`auto`, `mount` or `off`",
+        field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("max-cache", Some("GGR_MAX_CACHE"), Some("--max-cache"), UNSAFE,
+        "size limit of the store; what was used longest ago goes first", "a size such as `10G`",
+        field!(max_cache, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
+    key!("memory-limit", None, None, SAFE,
+        "address space of one process of a thunk; 0 for no limit", "a size such as `4G`",
+        field!(memory_limit, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
+    key!("mode", Some("GGR_MODE"), Some("--mode"), SAFE,
+        "whether a call may be answered before it ran", "`lazy` or `wait`",
+        field!(mode, |raw| Mode::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("output-limit", None, None, SAFE,
+        "bytes that a thunk may leave behind; 0 for no limit", "a size such as `8G`",
+        field!(output_limit, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
+    key!("progress", Some("GGR_PROGRESS"), Some("--progress"), SAFE,
+        "the line that shows how far the build is", "`auto`, `always` or `never`",
+        field!(progress, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("quiet", Some("GGR_QUIET"), Some("--quiet"), SAFE,
+        "print nothing of ggr's own but errors", "`true` or `false`",
+        field!(quiet, |raw| raw.text()?.parse().ok()?, |value| value.to_string())),
+    key!("slots", Some("GGR_SLOTS"), Some("--slots"), SAFE,
+        "how many thunks run on this machine side by side", "a whole number from 1",
+        field!(slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),
+    key!("store", Some("GGR_STORE"), Some("--store"), UNSAFE,
+        "where blobs live", "a path",
+        field!(store, |raw| Some(raw.path()), |value| path(value.as_deref(), "in the repository"))),
+    key!("time-limit", None, None, SAFE,
+        "wall clock of one try at a thunk", "a duration such as `15m`",
+        field!(time_limit, |raw| parse_duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),
+    key!("trace-out", Some("GGR_TRACE_OUT"), Some("--trace-out"), UNSAFE,
+        "write a Chrome trace of the build to this file", "a path",
+        field!(trace_out, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
+    key!("verify-rate", Some("GGR_VERIFY_RATE"), Some("--verify-rate"), SAFE,
+        "run one thunk in N twice and compare; 0 for none", "a whole number",
+        field!(verify_rate, |raw| raw.text()?.parse::<u32>().ok()?, |value| value.to_string())),
+];
+
+fn path(path: Option<&Path>, otherwise: &str) -> String {
+    path.map_or_else(|| otherwise.to_owned(), |path| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::VARIABLES;
+
+    #[test]
+    fn keys_are_sorted_and_their_variables_are_listed() {
+        assert!(KEYS.is_sorted_by_key(|key| key.name));
+        for variable in KEYS.iter().filter_map(|key| key.variable) {
+            assert!(VARIABLES.iter().any(|v| v.name == variable), "{variable}");
+        }
+    }
+}

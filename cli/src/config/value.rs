@@ -1,0 +1,254 @@
+//! Types of values, and where a value came from.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag, as `--slots`.
+    Flag(&'static str),
+    /// A variable, as `GGR_SLOTS`.
+    Variable(&'static str),
+    /// A file, and the line in it (from 1).
+    File {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+    /// Nowhere: it is the default.
+    Default,
+}
+
+impl Origin {
+    /// The place for the front of an error message.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::File { path, line, column } => format!("{}:{line}:{column}", path.display()),
+            other => other.to_string(),
+        }
+    }
+
+    /// In a file the place does not name the key; elsewhere it does.
+    pub(super) fn key_prefix(&self, key: &str) -> String {
+        if matches!(self, Self::File { .. }) { format!("`{key}`: ") } else { String::new() }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::File { path, line, .. } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sourced<T> {
+    /// The value.
+    pub(crate) value: T,
+    /// Where it came from.
+    pub(crate) origin: Origin,
+}
+
+impl<T> Sourced<T> {
+    /// A default.
+    pub(super) fn default_of(value: T) -> Self {
+        Self { value, origin: Origin::Default }
+    }
+}
+
+/// A value as it was written, before its key has looked at it.
+pub(super) struct Raw<'a> {
+    /// The text.
+    pub(super) text: &'a OsStr,
+    /// What relative paths are relative to.
+    pub(super) base: &'a Path,
+    /// For `~/…`.
+    pub(super) home: Option<&'a Path>,
+    /// Where it was written.
+    pub(super) origin: Origin,
+}
+
+impl Raw<'_> {
+    /// The text; nothing if it is not UTF-8.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.text.to_str()
+    }
+
+    /// The text as an absolute path.
+    pub(super) fn path(&self) -> PathBuf {
+        let path = Path::new(self.text);
+        match (path.strip_prefix("~"), self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => self.base.join(path),
+        }
+    }
+}
+
+/// A value that is one of a few words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// The variant of this word.
+            pub(super) fn parse(text: &str) -> Option<Self> {
+                match text { $($word => Some(Self::$variant),)* _ => None }
+            }
+
+            /// The variant's word.
+            pub(crate) fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+words! {
+    /// Whether a call may be answered before its thunk ran.
+    Mode {
+        /// Where it does no harm: placeholders stand in for outputs.
+        Lazy = "lazy",
+        /// Never: every call waits for its result.
+        Wait = "wait",
+    }
+}
+
+words! {
+    /// How tool calls are caught.
+    Intercept {
+        /// `Mount` where the machine allows it, else `Off`, and the user is told.
+        Auto = "auto",
+        /// The launcher is mounted over every tool's file.
+        Mount = "mount",
+        /// Not at all: the build runs as it is.
+        Off = "off",
+    }
+}
+
+words! {
+    /// When something optional is shown.
+    When {
+        /// If standard error is a terminal that can show it.
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+}
+
+/// A number of bytes; prints and parses with a binary unit (`512K`, `10G`, `1.5TiB`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+/// Binary units, small to large.
+const UNITS: &[(&str, u32)] = &[("K", 10), ("M", 20), ("G", 30), ("T", 40)];
+
+impl ByteSize {
+    /// Reads a size; letters in either case, `B` or `iB` at the end or not.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let upper = text.trim().to_ascii_uppercase();
+        let digits = upper.trim_end_matches("IB").trim_end_matches('B').trim_end();
+        let (number, shift) = UNITS
+            .iter()
+            .find_map(|(unit, shift)| Some((digits.strip_suffix(unit)?, *shift)))
+            .unwrap_or((digits, 0));
+        let number: f64 = number.trim_end().parse().ok()?;
+        let bytes = number * f64::from(shift).exp2();
+        // Beyond 2^63 the conversion would saturate silently.
+        (bytes.is_finite() && (0.0..9.2e18).contains(&bytes)).then_some(Self(bytes as u64))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((unit, shift)) = UNITS.iter().rev().find(|(_, shift)| self.0 >= 1 << shift) else {
+            return write!(f, "{} B", self.0);
+        };
+        let whole = self.0 as f64 / f64::from(*shift).exp2();
+        if whole.fract() == 0.0 { write!(f, "{whole} {unit}iB") } else { write!(f, "{whole:.1} {unit}iB") }
+    }
+}
+
+/// Reads a duration: a whole number and `s`, `m` or `h`.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    number.trim_end().parse::<u64>().ok()?.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs)
+}
+
+/// A place in a text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    /// From 1.
+    pub(crate) line: usize,
+    /// From 1, in characters.
+    pub(crate) column: usize,
+}
+
+impl Span {
+    /// The place of a byte offset (the end of the text if it lies beyond).
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_printed() {
+        let check =
+            |text: &str, bytes: Option<u64>| assert_eq!(ByteSize::parse(text).map(|s| s.0), bytes, "{text}");
+        check("0", Some(0));
+        check("512", Some(512));
+        check("512k", Some(512 << 10));
+        check("10G", Some(10 << 30));
+        check("1.5 GiB", Some(3 << 29));
+        check("2MB", Some(2 << 20));
+        check("-1", None);
+        check("", None);
+        check("many", None);
+        check("1e300", None);
+        assert_eq!(ByteSize(10 << 30).to_string(), "10 GiB");
+        assert_eq!(ByteSize(1536).to_string(), "1.5 KiB");
+        assert_eq!(ByteSize(12).to_string(), "12 B");
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration("15m"), Some(Duration::from_secs(900)));
+        assert_eq!(parse_duration("2 h"), Some(Duration::from_secs(7200)));
+        for bad in ["", "15", "m", "-1s", "0s", "1d", "é"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_place_counts_characters() {
+        assert_eq!(Span::of("a\nbé c", 5), Span { line: 2, column: 3 });
+        assert_eq!(Span::of("", 9), Span { line: 1, column: 1 });
+    }
+}

@@ -1,0 +1,211 @@
+//! One tool call: from the launcher's question to its answer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ggr_backends::drive::Finished;
+use ggr_backends::scheduler::Urgency;
+use ggr_ir::ThunkId;
+use ggr_ir::protocol::launcher::{self, Reply, Request};
+use ggr_models::{Invocation, Modelled, Plan, Reason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::deferred;
+use super::held_back;
+use super::session::{Ended, Session};
+use crate::report::Event;
+
+/// How often a model may ask for placeholders to be made real before it is believed to be confused.
+const MAX_FORCES: usize = 16;
+
+/// One tool call, understood.
+pub(crate) struct Call {
+    /// What was called.
+    pub(crate) invocation: Invocation,
+    /// The caller's file mode creation mask.
+    pub(crate) umask: u32,
+    /// Whether it may be answered before the tool has run.
+    pub(crate) may_defer: bool,
+}
+
+/// What is to happen with a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is done, or stands as good as done.
+    Exit {
+        /// The exit status.
+        code: u8,
+        /// What the tool wrote to its standard output.
+        stdout: Vec<u8>,
+        /// What the tool wrote to its standard error.
+        stderr: Vec<u8>,
+    },
+    /// The caller runs the real tool itself.
+    RunHere(Ended),
+}
+
+impl Answer {
+    fn quiet() -> Self {
+        Answer::Exit { code: 0, stdout: Vec::new(), stderr: Vec::new() }
+    }
+}
+
+/// Serves one launcher to its end.
+pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::Result<()> {
+    let pid = stream.peer_cred()?.pid().map_or(0, |pid| pid as u32);
+    let frame = read_frame(&mut stream).await?;
+    let request = Request::from_frame(&frame)?;
+    let tool = PathBuf::from(os(request.program.clone()));
+    if session.is_run_here(pid) {
+        return run_here(&session, stream, pid, tool, false).await;
+    }
+    let Some(call) = understand(&session, pid, request) else {
+        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
+        return run_here(&session, stream, pid, tool, true).await;
+    };
+    session.report(&Event::Called(Arc::new(crate::report::Call {
+        args: call.invocation.args.clone(),
+        dir: call.invocation.dir.clone(),
+    })));
+    let mut more = [0u8; 1];
+    let answer = tokio::select! {
+        answer = decide(&session, &call) => answer,
+        // A launcher says nothing more until it is answered: this is its end (a signal), and nobody wants the answer.
+        _ = stream.read(&mut more) => return Ok(()),
+    };
+    match answer {
+        Answer::Exit { code, stdout, stderr } => {
+            stream.write_all(&Reply::Exit { code, stdout, stderr }.to_frame()).await
+        }
+        Answer::RunHere(ended) => {
+            let slot = ended.takes_slot();
+            session.note_here(pid, &tool, &ended);
+            run_here(&session, stream, pid, tool, slot).await
+        }
+    }
+}
+
+async fn read_frame(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let len = stream.read_u32_le().await? as usize;
+    if len > launcher::MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));
+    }
+    let mut frame = vec![0; len];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+fn os(bytes: Vec<u8>) -> std::ffi::OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+}
+
+fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
+    let mut env = BTreeMap::new();
+    for variable in request.env {
+        // A variable that is not UTF-8 is not on any allow-list, so it would not be passed on anyway.
+        if let Some((name, value)) = text(variable).as_deref().and_then(|v| v.split_once('=')) {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    let invocation = Invocation {
+        program: text(request.program)?.into(),
+        args: request.args.into_iter().map(text).collect::<Option<_>>()?,
+        env,
+        dir: text(request.dir)?.into(),
+        stderr_is_terminal: stderr_is_terminal(pid),
+    };
+    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+}
+
+fn stderr_is_terminal(pid: u32) -> bool {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/2"));
+    target.is_ok_and(|target| target.starts_with("/dev/pts") || target.starts_with("/dev/tty"))
+}
+
+/// Tells the launcher to run the real tool, and waits for its end.
+async fn run_here(
+    session: &Session,
+    mut stream: UnixStream,
+    pid: u32,
+    tool: PathBuf,
+    slot: bool,
+) -> io::Result<()> {
+    let _slot = match slot {
+        true => Some(session.local_slot().await),
+        false => None,
+    };
+    let _mark = session.mark_run_here(pid);
+    stream.write_all(&Reply::Exec(session.real_path(&tool)).to_frame()).await?;
+    // Its wait status, or the end of the stream if it was killed.
+    let mut status = [0u8; 4];
+    if stream.read_exact(&mut status).await.is_ok() {
+        session.note_exit(pid, i32::from_le_bytes(status));
+        stream.write_all(&[1]).await?;
+    }
+    Ok(())
+}
+
+/// Models the call and brings it as far as its caller has to wait for.
+pub(crate) async fn decide(session: &Arc<Session>, call: &Call) -> Answer {
+    let Some(model) = session.model_for(&call.invocation) else {
+        let name = call.invocation.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Answer::RunHere(Ended::Modelled(Reason::NoModel(name)));
+    };
+    for _ in 0..MAX_FORCES {
+        let modelled = tokio::task::block_in_place(|| model.model(&call.invocation, session.view()));
+        match modelled {
+            Modelled::RunHere(reason) => return Answer::RunHere(Ended::Modelled(reason)),
+            Modelled::Thunks(plan) => return run_plan(session, call, *plan).await,
+            Modelled::Force(paths) => {
+                for path in paths {
+                    session.force(&path).await;
+                }
+            }
+        }
+    }
+    Answer::RunHere(Ended::Modelled(Reason::Other("its model keeps asking for placeholders".into())))
+}
+
+async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
+    let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
+    let Some(&last) = ids.last() else { return Answer::quiet() };
+    session.note_traced(&plan, &ids);
+    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
+    let hold_back = defer && session.is_trace();
+    if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
+        session.note_hit(&plan, &ids);
+        return finish(session, call, &plan, &reductions);
+    }
+    let mut wanted = None;
+    if hold_back {
+        wanted = Some(session.held_back().add(&plan, &ids));
+    } else {
+        session.held_back().release(session, held_back::needs(&plan)).await;
+        let urgency = if defer { Urgency::Eventual } else { Urgency::Awaited };
+        session.submit(&plan, &ids, urgency).await;
+    }
+    if defer {
+        match deferred::put_in_place(session, call, &plan, &ids, wanted) {
+            Ok(()) => return Answer::quiet(),
+            // The tool itself will say best why its output cannot be written.
+            Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
+        }
+    }
+    match session.results(&ids).await {
+        Ok(reductions) => finish(session, call, &plan, &reductions),
+        Err(ended) => Answer::RunHere(ended),
+    }
+}
+
+/// Writes the results where the tool would have, and answers with what it printed.
+fn finish(session: &Session, call: &Call, plan: &Plan, reductions: &[Arc<Finished>]) -> Answer {
+    let written = tokio::task::block_in_place(|| session.materialize(call, plan, reductions));
+    match written.and_then(|()| session.printed(reductions)) {
+        Ok((stdout, stderr)) => Answer::Exit { code: 0, stdout, stderr },
+        Err(error) => Answer::RunHere(Ended::Unwritable(error.to_string())),
+    }
+}

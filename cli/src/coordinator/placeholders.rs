@@ -1,0 +1,187 @@
+//! The placeholders of this session: files that stand where outputs will be.
+//!
+//! Each is pinned by an open descriptor and filled through it, in place: a placeholder that was moved, linked or deleted
+//! meanwhile is still the same inode, and its number cannot go to another file.
+//! **Invariant:** a file is in the table from before it can be opened until its real bytes are in it or it is removed.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ggr_ir::{OutputRef, placeholder};
+use rustix::fs::{Timespec, Timestamps};
+use tokio::sync::watch;
+
+use crate::intercept::supervisor::{FileId, Held};
+
+/// How much of a file is written last: a page, which the kernel copies in one go.
+const HEAD: usize = 4096;
+
+/// One placeholder.
+pub(crate) struct Placeholder {
+    file: File,
+    id: FileId,
+    /// Where it was made.
+    pub(crate) path: PathBuf,
+    /// What it stands for.
+    pub(crate) output: OutputRef,
+    held: Mutex<Vec<Held>>,
+    /// Becomes true when the file is real or gone.
+    settled: watch::Sender<bool>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Placeholders {
+    files: Mutex<HashMap<FileId, Arc<Placeholder>>>,
+    count: AtomicUsize,
+}
+
+impl Placeholders {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Makes a placeholder at `path`, replacing the file that is there as the tool itself would.
+    ///
+    /// # Errors
+    /// Those of unlinking and creating: the caller then runs the tool here, which says it best.
+    pub(crate) fn create(
+        &self,
+        path: &Path,
+        output: OutputRef,
+        permissions: u32,
+    ) -> io::Result<Arc<Placeholder>> {
+        remove_if_there(path)?;
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(&placeholder::bytes(&output))?;
+        file.set_permissions(fs::Permissions::from_mode(permissions))?;
+        let meta = file.metadata()?;
+        let id = (meta.dev(), meta.ino());
+        let made = Arc::new(Placeholder {
+            file,
+            id,
+            path: path.to_owned(),
+            output,
+            held: Mutex::default(),
+            settled: watch::Sender::new(false),
+        });
+        self.files.lock().expect("no holder panics").insert(id, Arc::clone(&made));
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Ok(made)
+    }
+
+    /// The placeholder that this file is.
+    pub(crate) fn find(&self, id: FileId) -> Option<Arc<Placeholder>> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.files.lock().expect("no holder panics").get(&id).cloned()
+    }
+
+    /// All that are left.
+    pub(crate) fn all(&self) -> Vec<Arc<Placeholder>> {
+        self.files.lock().expect("no holder panics").values().cloned().collect()
+    }
+
+    /// Puts the bytes of `blob` into the placeholder, keeping its times, and lets go whoever waits for it.
+    ///
+    /// The first page is written last and at once, so that a file that was killed half way still starts as a placeholder.
+    ///
+    /// # Errors
+    /// The placeholder stays what it is if its bytes cannot be written (a full disk).
+    pub(crate) fn fill(&self, placeholder: &Placeholder, blob: &Path) -> io::Result<()> {
+        let mut from = File::open(blob)?;
+        let before = placeholder.file.metadata()?;
+        let mut head = Vec::with_capacity(HEAD);
+        (&mut from).take(HEAD as u64).read_to_end(&mut head)?;
+        let mut len = head.len() as u64;
+        if head.len() == HEAD {
+            let mut to = &placeholder.file;
+            to.seek(SeekFrom::Start(len))?;
+            len += io::copy(&mut from, &mut to)?;
+        }
+        placeholder.file.write_all_at(&head, 0)?;
+        placeholder.file.set_len(len)?;
+        keep_times(&placeholder.file, &before)?;
+        self.forget(placeholder);
+        Ok(())
+    }
+
+    /// Takes the placeholder off the table (its file has become real, or is gone) and lets go whoever waits.
+    pub(crate) fn forget(&self, placeholder: &Placeholder) {
+        if self.files.lock().expect("no holder panics").remove(&placeholder.id).is_some() {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        }
+        placeholder.settled.send_replace(true);
+        placeholder.held.lock().expect("no holder panics").clear();
+    }
+
+    /// Removes a placeholder that will never become real, wherever it was moved to.
+    pub(crate) fn remove(&self, placeholder: &Placeholder) {
+        if let Some(path) = placeholder.current_path() {
+            // It may have gone meanwhile, which is what we want.
+            let _ = fs::remove_file(path);
+        }
+        self.forget(placeholder);
+    }
+
+    /// Holds a call until the placeholder is real. If it has become real meanwhile, the call goes on at once.
+    pub(crate) fn hold(&self, placeholder: &Placeholder, call: Held) {
+        let files = self.files.lock().expect("no holder panics");
+        if files.contains_key(&placeholder.id) {
+            placeholder.held.lock().expect("no holder panics").push(call);
+        }
+    }
+
+    /// The processes that wait for a placeholder.
+    pub(crate) fn waiting(&self) -> Vec<u32> {
+        let files = self.files.lock().expect("no holder panics");
+        files
+            .values()
+            .flat_map(|p| p.held.lock().expect("no holder panics").iter().map(|h| h.pid).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+impl Placeholder {
+    /// Waits until the file is real or gone.
+    pub(crate) async fn settled(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Where the file is now; nothing if it was deleted.
+    pub(crate) fn current_path(&self) -> Option<PathBuf> {
+        let path = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()?;
+        let meta = fs::symlink_metadata(&path).ok()?;
+        ((meta.dev(), meta.ino()) == self.id).then_some(path)
+    }
+
+    /// Whether this is the file at the path.
+    pub(crate) fn stands_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
+    }
+}
+
+/// Sets a file's times back to what they were: make compares them.
+fn keep_times(file: &File, before: &fs::Metadata) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: before.atime(), tv_nsec: before.atime_nsec() as _ },
+        last_modification: Timespec { tv_sec: before.mtime(), tv_nsec: before.mtime_nsec() as _ },
+    };
+    rustix::fs::futimens(file, &times).map_err(Into::into)
+}
+
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

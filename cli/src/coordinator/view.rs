@@ -1,0 +1,94 @@
+//! The user's files as models see them: placeholders known, hashes remembered by stat, blobs in the store.
+
+use std::fs::{self, Metadata};
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ggr_backends::memo::{Stamp, StatMemo};
+use ggr_backends::store::FsStore;
+use ggr_ir::{BlobId, ObjectStore};
+use ggr_models::{FileView, Found};
+use rustc_hash::FxHasher;
+
+use super::placeholders::Placeholders;
+
+/// See the module's documentation.
+pub(crate) struct View {
+    placeholders: Arc<Placeholders>,
+    store: Arc<FsStore>,
+    memo: Arc<StatMemo>,
+}
+
+impl View {
+    pub(crate) fn new(placeholders: Arc<Placeholders>, store: Arc<FsStore>, memo: Arc<StatMemo>) -> Self {
+        Self { placeholders, store, memo }
+    }
+
+    /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
+    pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
+        if let Ok(meta) = fs::metadata(path) {
+            self.memo.insert(Stamp::of(&meta), blob, SystemTime::now());
+        }
+    }
+
+    fn regular(&self, path: &Path) -> io::Result<Metadata> {
+        let meta = fs::metadata(path)?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        if self.placeholders.find((meta.dev(), meta.ino())).is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(meta)
+    }
+}
+
+impl FileView for View {
+    fn find(&self, path: &Path) -> Found {
+        let Ok(meta) = fs::metadata(path) else { return Found::Missing };
+        if meta.is_dir() {
+            return Found::Directory;
+        }
+        if !meta.is_file() {
+            return Found::Other;
+        }
+        match self.placeholders.find((meta.dev(), meta.ino())) {
+            Some(placeholder) => Found::Placeholder(placeholder.output.clone()),
+            None => Found::File { size: meta.len(), executable: meta.mode() & 0o111 != 0 },
+        }
+    }
+
+    fn link_target(&self, path: &Path) -> Option<PathBuf> {
+        fs::read_link(path).ok()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+        self.regular(path)?;
+        Ok(fs::read(path)?.into())
+    }
+
+    fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
+        if self.placeholders.len() > 0 {
+            self.regular(path)?;
+        }
+        self.memo.blob(&self.store, path).map_err(io::Error::other)
+    }
+
+    fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
+        let blob = BlobId::of(bytes);
+        if self.store.contains(blob).map_err(io::Error::other)? {
+            return Ok(blob);
+        }
+        self.store.put_bytes(bytes).map_err(io::Error::other)
+    }
+
+    fn stamp(&self, path: &Path) -> Option<u64> {
+        let mut hasher = FxHasher::default();
+        Stamp::of(&self.regular(path).ok()?).hash(&mut hasher);
+        Some(hasher.finish())
+    }
+}

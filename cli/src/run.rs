@@ -1,0 +1,210 @@
+//! One run of ggr: opens what a session needs, runs a build or a single call in it, and puts everything away.
+
+use std::fs;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use ggr_backends::backend::Backend;
+use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
+use ggr_backends::durations::Durations;
+use ggr_backends::jobserver::Jobserver;
+use ggr_backends::local::{LocalBackend, LocalOptions};
+use ggr_backends::memo::StatMemo;
+use ggr_backends::store::{FsReductionCache, FsStore};
+use ggr_backends::twice::Twice;
+use ggr_ir::protocol::launcher::SOCKET_MAX;
+use ggr_ir::repo::{Journal, Repo, unique_name};
+use ggr_ir::{Limits, ReductionCache};
+use ggr_models::Models;
+
+use crate::commands::Context;
+use crate::config::{Intercept, Mode};
+use crate::coordinator::{Interception, Output, Parts, Session, heal};
+use crate::error::Error;
+use crate::report::{self, Event, Reporter};
+
+/// An opened session with what has to be put away after it.
+pub(crate) struct Workshop {
+    /// The repository.
+    pub(crate) repo: Repo,
+    /// What the calls share.
+    pub(crate) session: Arc<Session>,
+    /// The session's lock: the collector keeps what a live session has seen.
+    _live: ggr_ir::repo::Session,
+    /// How many placeholders of killed sessions were removed.
+    pub(crate) healed: usize,
+    models: Arc<Models>,
+    driver: DriverHandle,
+    memo: Arc<StatMemo>,
+    durations: Arc<Mutex<Durations>>,
+    /// Removed at the end.
+    scratch: Vec<PathBuf>,
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Everything that was asked for is made.
+    Build,
+    /// What nobody reads stays a placeholder.
+    Trace,
+}
+
+/// The tokio runtime of a run: modelling may keep a thread busy for milliseconds while others answer launchers.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).max(4);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Host { doing: "start threads".into(), source })
+}
+
+impl Workshop {
+    /// Opens the repository, heals what a killed session left, and starts scheduler and workers.
+    pub(crate) async fn open(
+        context: &Context,
+        purpose: Purpose,
+        reporter: Reporter,
+        output: Output,
+    ) -> Result<Self, Error> {
+        let config = &context.config;
+        let repo = Repo::find_or_create(config.dir.value.as_deref(), &context.dir)?;
+        let live = ggr_ir::repo::Session::start(&repo)?;
+        let journal = Journal::start(&repo)?;
+        let healed = heal::sweep(&journal).map_err(Error::io("sweep", repo.placeholders_dir()))?;
+        let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
+        let store = Arc::new(FsStore::new(&store_root));
+        let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
+        let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
+        let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
+        let slots = config.slots.value.get();
+        let local = LocalBackend::start(LocalOptions {
+            command: vec!["/proc/self/exe".into(), "worker".into()],
+            slots,
+            store: store_root,
+            jobserver: jobserver(context),
+        });
+        let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
+        let backends: Vec<Arc<dyn Backend>> =
+            vec![verified(Arc::new(local), config.verify_rate.value, &reporter)];
+        let models = Arc::new(open_models(context, &repo)?);
+        let options = DriverOptions {
+            cache: Some(Arc::clone(&cache)),
+            durations: Some(Arc::clone(&durations)),
+            failures: Failures::Ask(ignored()),
+            ..DriverOptions::default()
+        };
+        let driver = Driver::spawn(backends, options);
+        tokio::spawn(report::forward(driver.events(), reporter.clone()));
+        let session = Session::new(Parts {
+            store,
+            cache,
+            memo: Arc::clone(&memo),
+            models: Arc::clone(&models),
+            driver: driver.clone(),
+            reporter: reporter.clone(),
+            slots,
+            limits: limits(context),
+            lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
+            trace: purpose == Purpose::Trace,
+            journal,
+            thunks: repo.thunks(),
+            output,
+        });
+        Ok(Self { repo, session, _live: live, healed, models, driver, memo, durations, scratch: Vec::new() })
+    }
+
+    /// Makes the session's directory and finds the tools to stand in for.
+    pub(crate) fn interception(&mut self, context: &Context) -> Result<Interception, Error> {
+        let dir = self.repo.run_dir().join(unique_name());
+        fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
+        self.scratch.push(dir.clone());
+        let mut socket = dir.join("socket");
+        if socket.as_os_str().as_bytes().len() > SOCKET_MAX {
+            // A deep tree: the address of a socket holds 107 bytes.
+            let short = std::env::temp_dir().join(format!("ggr-{}", unique_name()));
+            fs::create_dir(&short).map_err(Error::io("create", &short))?;
+            restrict(&short).map_err(Error::io("restrict", &short))?;
+            socket = short.join("socket");
+            self.scratch.push(short);
+        }
+        let path = context.env.value("PATH").unwrap_or_default();
+        let tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
+        let intercept = context.config.intercept.value;
+        Ok(Interception {
+            launcher: dir.join("launcher"),
+            socket,
+            tools: if intercept == Intercept::Off { Vec::new() } else { tools },
+            watch: intercept != Intercept::Off,
+            repo: self.repo.root().to_owned(),
+            stdio: (None, None),
+        })
+    }
+
+    /// Ends scheduler and workers, and writes what is to be remembered. Failing to remember costs time, not results, so it
+    /// is told and not an error.
+    pub(crate) async fn close(self, context: &Context) {
+        self.driver.shutdown().await;
+        let mut forgotten = Vec::new();
+        forgotten.extend(self.memo.save().err().map(|e| e.to_string()));
+        forgotten.extend(self.models.save(&self.repo.memo_file("models")).err().map(|e| e.to_string()));
+        let durations = self.durations.lock().expect("no holder panics");
+        forgotten.extend(durations.save(&self.repo.memo_file("durations")).err().map(|e| e.to_string()));
+        for dir in &self.scratch {
+            // What is left is swept with the next session.
+            let _ = fs::remove_dir_all(dir);
+        }
+        for what in forgotten {
+            context.note(&format!("could not remember for the next build: {what}"));
+        }
+    }
+}
+
+fn restrict(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+fn limits(context: &Context) -> Limits {
+    let config = &context.config;
+    Limits {
+        wall: config.time_limit.value,
+        memory: config.memory_limit.value.0,
+        output: config.output_limit.value.0,
+    }
+}
+
+/// The pool of the make whose recipe we are.
+fn jobserver(context: &Context) -> Option<Jobserver> {
+    let makeflags = context.env.value("MAKEFLAGS")?.to_str()?;
+    Jobserver::from_makeflags(makeflags).unwrap_or_else(|e| {
+        context.note(&e.to_string());
+        None
+    })
+}
+
+fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
+    let described = context.config.tools.iter().flat_map(|tables| tables.tools.iter().cloned());
+    Ok(Models::standard(&repo.memo_file("models")).with_tools(described))
+}
+
+/// One thunk in `rate` is run twice; none if it is 0.
+fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dyn Backend> {
+    let Some(rate) = NonZeroU32::new(rate) else { return backend };
+    let reporter = reporter.clone();
+    Arc::new(Twice::new(backend, rate, move |job, names| {
+        let text = format!("`{}` is not deterministic: two runs differ in {}", job.label, names.join(", "));
+        reporter.report(&Event::Note { text });
+    }))
+}
+
+/// The calls look after their own doubts: each waits for its verdict.
+fn ignored() -> tokio::sync::mpsc::UnboundedSender<ggr_backends::drive::Doubt> {
+    let (doubts, mut inbox) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move { while inbox.recv().await.is_some() {} });
+    doubts
+}

@@ -1,0 +1,85 @@
+//! The model of compiler drivers: `gcc`, `g++`, `cc`, `c++`, `cpp`.
+//!
+//! One thunk for a call: the driver itself runs in the sandbox, with exactly the caller's arguments, and starts the
+//! compiler, the assembler and the linker there as it would here.
+//!
+//! **Invariant:** the inputs of a thunk are all that the call reads. What is not certain runs here.
+//! **Invariant:** a plan is deferrable only if the thunk's outputs and the written depfiles are all that the call leaves.
+//!
+//! Left out, and therefore run here: precompiled headers, modules, plugins, specs, profiles that are read back, offloading,
+//! other languages than C, C++ and assembler, sources from standard input.
+
+mod call;
+#[cfg(test)]
+mod complete;
+mod environment;
+mod fallback;
+mod flags;
+mod native;
+mod outputs;
+mod planner;
+pub(crate) mod response;
+mod source;
+mod stop;
+mod table;
+mod text;
+mod units;
+
+use std::sync::{Arc, Mutex};
+
+use rustc_hash::FxHashMap;
+
+use crate::link::Linkers;
+use crate::model::{FileView, Invocation, Model, Modelled};
+use crate::scan::{AskCompiler, Scanner};
+use crate::toolchain::{ToolFiles, Tools};
+use environment::Searches;
+use native::Natives;
+use planner::Planner;
+use source::Personality;
+use text::Texts;
+
+/// The model of `gcc` and its like. One for a session; what it learns of files is shared by all calls.
+pub struct Gcc {
+    tools: Arc<Tools>,
+    linkers: Arc<Linkers>,
+    texts: Texts,
+    scanner: Scanner,
+    searches: Searches,
+    natives: Natives,
+    /// The files of a locale, by the variables that choose it.
+    locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
+}
+
+impl Gcc {
+    /// A model over what is known of the machine's tools.
+    pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>) -> Self {
+        let scanner = Scanner::new(Box::new(AskCompiler::default()));
+        Self {
+            tools,
+            linkers,
+            texts: Texts::default(),
+            scanner,
+            searches: Searches::default(),
+            natives: Natives::default(),
+            locales: Mutex::default(),
+        }
+    }
+}
+
+impl Model for Gcc {
+    fn name(&self) -> &str {
+        "gcc"
+    }
+
+    fn handles(&self, tool: &str) -> bool {
+        Personality::of(tool).is_some()
+    }
+
+    fn model(&self, invocation: &Invocation, files: &dyn FileView) -> Modelled {
+        match Planner::new(self, invocation, files).and_then(Planner::plan) {
+            Ok(plan) => Modelled::Thunks(Box::new(plan)),
+            Err(stop) => stop.into(),
+        }
+    }
+}

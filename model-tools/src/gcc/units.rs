@@ -1,0 +1,122 @@
+//! What one source file brings into a thunk.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::call::{Call, Source};
+use super::source::Language;
+use super::stop::Stop;
+use super::{Gcc, fallback};
+use crate::inputs::InputSet;
+use crate::model::{FileView, Found, Invocation, Reason};
+use crate::scan::{Compiler, Scan, ScanMiss, ScanRequest};
+
+/// What was found out about one source.
+pub(super) struct Unit {
+    /// What it includes; none if it is not preprocessed.
+    pub(super) scan: Option<Arc<Scan>>,
+    /// The result depends on the clock.
+    pub(super) uses_time: bool,
+}
+
+/// What the units of one call share.
+pub(super) struct Units<'a> {
+    pub(super) gcc: &'a Gcc,
+    pub(super) call: &'a Call,
+    pub(super) invocation: &'a Invocation,
+    pub(super) env: &'a BTreeMap<String, String>,
+    pub(super) files: &'a dyn FileView,
+    /// Changes with the compiler's files.
+    pub(super) version: u64,
+}
+
+impl Units<'_> {
+    /// Adds the source and all that it reads.
+    ///
+    /// # Errors
+    /// [`Stop`] if the call must run here, or something must be made first.
+    pub(super) fn add(&self, source: &Source, set: &mut InputSet<'_>) -> Result<Unit, Stop> {
+        let dir = &self.invocation.dir;
+        let full = dir.join(&source.path);
+        match self.files.find(&full) {
+            Found::File { .. } => {}
+            Found::Placeholder(_) => return Err(Stop::Force(vec![full])),
+            Found::Missing => return Err(Reason::MissingInput(source.path.clone()).into()),
+            Found::Directory | Found::Other => {
+                return Err(Reason::Other(format!("`{}` is no regular file", source.path)).into());
+            }
+        }
+        let facts = self.gcc.texts.of(&full, self.files).map_err(|error| unreadable(&source.path, &error))?;
+        let assembler = matches!(source.language, Language::Assembler | Language::AssemblerWithCpp);
+        if facts.assembler_reads && (assembler || self.call.flags.iter().any(|flag| flag == "-save-temps")) {
+            return Err(Reason::Other(format!("`{}` makes the assembler read files", source.path)).into());
+        }
+        set.add(dir, Path::new(&source.path))?;
+        for marker in &facts.markers {
+            if matches!(self.files.find(&dir.join(marker)), Found::File { .. }) {
+                set.add(dir, Path::new(marker))?;
+            }
+        }
+        let Some(language) = source.language.scanned_as() else {
+            return Ok(Unit { scan: None, uses_time: false });
+        };
+        let scan = self.scan(&self.request(source, language))?;
+        if scan.has_incbin {
+            return Err(Reason::Other(format!("`{}` makes the assembler read files", source.path)).into());
+        }
+        add_scan(&scan, dir, set)?;
+        let uses_time = scan.uses_time;
+        Ok(Unit { scan: Some(scan), uses_time })
+    }
+
+    fn scan(&self, request: &ScanRequest) -> Result<Arc<Scan>, Stop> {
+        match self.gcc.scanner.scan(request, self.files) {
+            Ok(scan) => Ok(scan),
+            Err(ScanMiss::NeedReal(path)) => Err(Stop::Force(vec![path])),
+            Err(ScanMiss::NotSure(_)) => {
+                fallback::ask(request, self.env, self.files, &self.gcc.texts).map(Arc::new)
+            }
+        }
+    }
+
+    fn request(&self, source: &Source, language: crate::scan::Language) -> ScanRequest {
+        let call = self.call;
+        let variable = |name: &str| self.env.get(name).cloned();
+        ScanRequest {
+            compiler: Compiler {
+                program: self.invocation.program.clone(),
+                version: self.version,
+                language,
+                flags: call.macro_flags.clone(),
+            },
+            source: source.path.clone(),
+            dir: self.invocation.dir.clone(),
+            macros: call.macros.clone(),
+            forced: call.forced.clone(),
+            dirs: call.dirs.clone(),
+            sysroot: call.sysroot.clone(),
+            cpath: variable("CPATH"),
+            language_path: variable(match language {
+                crate::scan::Language::Cxx => "CPLUS_INCLUDE_PATH",
+                _ => "C_INCLUDE_PATH",
+            }),
+            missing_is_generated: call.missing_is_generated,
+        }
+    }
+}
+
+fn add_scan(scan: &Scan, dir: &Path, set: &mut InputSet<'_>) -> Result<(), Reason> {
+    for dep in scan.deps.iter().filter(|dep| !dep.generated) {
+        set.add(dir, Path::new(&dep.path))?;
+    }
+    for path in &scan.probed {
+        set.add(dir, path)?;
+    }
+    scan.dirs.iter().try_for_each(|path| set.add_dir(dir, path))
+}
+
+fn unreadable(path: &str, error: &io::Error) -> Reason {
+    Reason::Other(format!("`{path}` cannot be read: {error}"))
+}

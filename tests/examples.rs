@@ -1,0 +1,46 @@
+//! Each example's `run.sh` does what its README says, in a copy of the example.
+
+use std::fs;
+use std::path::Path;
+
+use crate::twin::{Field, ggr};
+
+/// Runs one example; its standard output must hold this line.
+fn check(name: &str, line: &str) {
+    let field = Field::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    for entry in walkdir::WalkDir::new(&source) {
+        let entry = entry.expect("the example can be read");
+        let target =
+            field.tree().join(entry.path().strip_prefix(&source).expect("the walk stays below its root"));
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(target).expect("directories can be made");
+        } else {
+            fs::copy(entry.path(), target).expect("the file can be copied");
+        }
+    }
+    let output = field.command("./run.sh").env("GGR", ggr()).output().expect("the example can be run");
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {said}{errors}");
+    assert!(said.lines().any(|l| l == line), "{name}: no line `{line}` in: {said}");
+}
+
+#[test]
+fn an_unmodified_makefile() {
+    check("make", "hello, ggr");
+}
+
+#[test]
+fn one_compiler_call_at_a_time() {
+    check("cc", "hello, cc");
+}
+
+#[test]
+fn cmake_and_ninja() {
+    check("cmake-ninja", "hello, ninja");
+}
+
+#[test]
+fn what_ggr_knows_of_a_build() {
+    check("explore", "hello, graph");
+}

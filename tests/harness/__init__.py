@@ -1,0 +1,1 @@
+"""What the harness's scripts share. Standard library only."""

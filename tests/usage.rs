@@ -1,0 +1,214 @@
+//! What a user sees of `ggr` itself: exit codes, errors, and commands around a build.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output};
+
+use crate::twin::{Field, Twin, differences, ggr, placeholders, skipped, snapshot};
+
+const NOBODY: u32 = 65534;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A field with one source and a Makefile.
+fn field() -> Field {
+    let field = Field::new();
+    lay(&field);
+    field
+}
+
+fn lay(field: &Field) {
+    let files = [
+        ("a.c", "#include \"a.h\"\nint main(void) { return A; }\n"),
+        ("a.h", "#define A 0\n"),
+        ("Makefile", "prog: a.o\n\t$(CC) a.o -o prog\na.o: a.c a.h\n"),
+    ];
+    field.lay(&files.map(|(path, text)| (path.into(), text.into())));
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("ggr can be run")
+}
+
+/// Runs `ggr` with these words; checks the exit code, and that standard error holds each of these texts.
+fn check(field: &Field, words: &str, code: i32, says: &[&str]) -> Output {
+    let output = run(&mut field.ggr(words));
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "ggr {words}: {errors}");
+    for part in says {
+        assert!(errors.contains(part), "ggr {words}: `{part}` is not in: {errors}");
+    }
+    output
+}
+
+#[test]
+fn the_builds_exit_code_comes_through() {
+    let field = field();
+    for code in [0, 1, 7, 255] {
+        let output = run(field.ggr("sh -c").arg(format!("exit {code}")));
+        assert_eq!(output.status.code(), Some(code));
+    }
+}
+
+#[test]
+fn a_build_ended_by_a_signal_exits_as_shells_say_it() {
+    let output = run(field().ggr("sh -c").arg("kill -9 $$"));
+    assert_eq!(output.status.code(), Some(128 + 9));
+}
+
+#[test]
+fn a_missing_command_is_named() {
+    check(&field(), "no-such-command x", 127, &["ggr: ", "no-such-command"]);
+}
+
+#[test]
+fn a_command_that_cannot_run_is_named() {
+    check(&field(), "./a.c", 126, &["ggr: ", "./a.c"]);
+}
+
+#[test]
+fn a_wrong_option_is_a_usage_error() {
+    check(&field(), "--no-such-option make", 123, &["--no-such-option"]);
+    check(&field(), "", 123, &["Usage"]);
+}
+
+#[test]
+fn help_version_completions_and_man_go_to_standard_output() {
+    let field = field();
+    for (words, part) in [
+        ("--help", "Usage"),
+        ("--version", "ggr "),
+        ("completions bash", "ggr"),
+        ("man", ".TH"),
+        ("config", "slots"),
+    ] {
+        let output = check(&field, words, 0, &[]);
+        assert!(text(&output.stdout).contains(part), "ggr {words}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_shown_by_line_and_key() {
+    let field = field();
+    fs::write(field.tree().join("ggr.toml"), "# ours\nslotz = 3\n").expect("the file can be written");
+    check(&field, "make", 120, &["ggr.toml:2", "slotz"]);
+    fs::write(field.tree().join("ggr.toml"), "slots = \"many\"\n").expect("the file can be written");
+    check(&field, "make", 120, &["ggr.toml:1", "slots", "many"]);
+    fs::write(field.tree().join("ggr.toml"), "slots = = 3\n").expect("the file can be written");
+    check(&field, "make", 120, &["ggr.toml:1"]);
+    assert!(!field.tree().join("prog").exists(), "nothing is built with a wrong configuration");
+}
+
+#[test]
+fn a_repository_of_a_newer_version_is_left_alone() {
+    let field = field();
+    check(&field, "make", 0, &[]);
+    let version = field.tree().join(".ggr/version");
+    fs::write(&version, "ggr repository 999\n").expect("the file can be written");
+    check(&field, "make", 118, &["999"]);
+    assert_eq!(fs::read_to_string(&version).expect("it is still there"), "ggr repository 999\n");
+}
+
+#[test]
+fn a_repository_that_cannot_be_one_is_an_error() {
+    let field = field();
+    fs::write(field.tree().join(".ggr"), "a file\n").expect("the file can be written");
+    check(&field, "make", 121, &[".ggr"]);
+}
+
+#[test]
+fn an_id_that_does_not_exist_is_named() {
+    let field = field();
+    check(&field, "make", 0, &[]);
+    let id = format!("T{}", "0".repeat(64));
+    let output = run(&mut field.ggr(&format!("show {id}")));
+    assert!(matches!(output.status.code(), Some(116 | 117)), "{}", text(&output.stderr));
+    check(&field, "show not-there", 116, &["not-there"]);
+}
+
+#[test]
+fn quiet_prints_nothing_of_its_own() {
+    let field = field();
+    let output = check(&field, "--quiet make -s", 0, &[]);
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
+}
+
+#[test]
+fn events_traces_and_compile_commands_are_json() {
+    let field = field();
+    check(&field, "--compile-commands=cc.json --trace-out=trace.json --json=events.json make", 0, &[]);
+    let read = |name: &str| fs::read_to_string(field.tree().join(name)).expect("the report was written");
+    let commands: serde_json::Value = serde_json::from_str(&read("cc.json")).expect("it is JSON");
+    assert_eq!(commands[0]["file"].as_str().map(|file| file.ends_with("a.c")), Some(true), "{commands}");
+    serde_json::from_str::<serde_json::Value>(&read("trace.json")).expect("it is JSON");
+    let events = read("events.json");
+    assert!(!events.is_empty());
+    for line in events.lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON");
+    }
+}
+
+#[test]
+fn trace_leaves_placeholders_and_force_makes_them() {
+    let field = field();
+    run(&mut field.command("make"));
+    let expected = snapshot(&field.tree());
+    field.clear();
+    lay(&field);
+    check(&field, "trace make", 0, &[]);
+    let traced = snapshot(&field.tree());
+    assert!(!placeholders(&traced).is_empty(), "trace made everything");
+    check(&field, "show prog", 0, &[]);
+    check(&field, "graph", 0, &[]);
+    check(&field, "force", 0, &[]);
+    assert_eq!(differences(&expected, &snapshot(&field.tree())), Vec::<String>::new());
+}
+
+#[test]
+fn a_placeholder_whose_thunk_is_gone_is_a_clear_error() {
+    let field = field();
+    check(&field, "trace make", 0, &[]);
+    fs::remove_dir_all(field.tree().join(".ggr")).expect("trace made a repository");
+    check(&field, "force prog", 117, &["prog"]);
+}
+
+#[test]
+fn commands_about_a_finished_build_answer() {
+    let field = field();
+    check(&field, "make", 0, &[]);
+    for words in ["stats", "verify", "gc", "why prog", "show prog", "graph", "collect"] {
+        check(&field, words, 0, &[]);
+    }
+    let output = run(&mut field.ggr("doctor"));
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
+}
+
+#[test]
+fn ggr_inside_ggr_changes_nothing() {
+    let ggr = ggr();
+    let script = format!("#!/bin/sh\n[ -n \"$NESTED\" ] && exec {} --quiet make\nexec make\n", ggr.display());
+    let twin = || {
+        let twin = Twin::new().file("a.c", "int main(void) { return 0; }\n").file("Makefile", "a:\n");
+        twin.file("again.sh", &script).build("./again.sh")
+    };
+    twin().same();
+    twin().variable("NESTED", "1").same();
+}
+
+#[test]
+fn an_ordinary_user_gets_the_same() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("usage::an_ordinary_user_gets_the_same", "not root, so every other test shows it");
+    }
+    let field = field();
+    run(&mut field.command("make"));
+    let expected = snapshot(&field.tree());
+    field.clear();
+    lay(&field);
+    let program = field.give_away(NOBODY, &ggr());
+    let output = run(field.command(program).args(["make", "-j2"]).uid(NOBODY).gid(NOBODY));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(differences(&expected, &snapshot(&field.tree())), Vec::<String>::new());
+}
