@@ -174,6 +174,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
+    session.keep_thunks(&plan);
     let mut wanted = None;
     if hold_back {
         wanted = Some(session.held_back().add(&plan, &ids));

@@ -523,7 +523,6 @@ impl Session {
     pub(crate) fn note_traced(&self, plan: &Plan, ids: &[ThunkId]) {
         let label: Arc<str> = plan.label.as_str().into();
         for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
-            self.keep_thunk(thunk);
             let of_thunk = plan.outputs.iter().filter(|output| output.output.thunk == *id);
             self.reporter.report(&Event::Traced {
                 thunk: *id,
@@ -532,6 +531,11 @@ impl Session {
                 outputs: of_thunk.map(|output| output.path.clone()).collect(),
             });
         }
+    }
+
+    /// Writes a plan's thunks to the repository. Not asked for those whose result is recorded: whoever recorded it did.
+    pub(crate) fn keep_thunks(&self, plan: &Plan) {
+        plan.thunks.iter().for_each(|(thunk, _)| self.keep_thunk(thunk));
     }
 
     /// Writes a thunk to the repository, for `ggr show`, `why`, `graph` and `force`. A build whose thunks cannot be written
