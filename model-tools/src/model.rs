@@ -18,6 +18,8 @@ pub struct Invocation {
     pub env: BTreeMap<String, String>,
     /// The working directory, as the kernel names it (no symlinks).
     pub dir: PathBuf,
+    /// Whether the caller's standard error is a terminal: compilers colour their messages then.
+    pub stderr_is_terminal: bool,
 }
 
 /// What stands at a path, symlinks followed.

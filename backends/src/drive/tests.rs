@@ -463,6 +463,7 @@ async fn who_waits_is_served_before_who_only_follows() {
         backend.script(&thunk.label, [Step::Hang]);
         driver.submit(thunk.clone()).await;
     }
+    soon(driver.counts().wait_for(|counts| counts.running == SLOTS as u64)).await.unwrap();
     let long = Submission { estimate: Some(Duration::from_secs(100)), ..submission("long", &[]) };
     let short = Submission { estimate: Some(Duration::from_secs(1)), ..submission("short", &[]) };
     driver.submit(long.clone()).await;

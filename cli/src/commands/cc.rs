@@ -58,6 +58,7 @@ fn call(context: &Context, tool: &Path, command: &[OsString]) -> Option<Call> {
         args: command.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<_>>()?,
         env: env.filter_map(|(k, v)| Some((k.to_str()?.to_owned(), v.to_str()?.to_owned()))).collect(),
         dir: context.dir.clone(),
+        stderr_is_terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
     Some(Call { invocation, umask: umask(), may_defer: false })
 }

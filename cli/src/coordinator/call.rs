@@ -116,8 +116,14 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         args: request.args.into_iter().map(text).collect::<Option<_>>()?,
         env,
         dir: text(request.dir)?.into(),
+        stderr_is_terminal: stderr_is_terminal(pid),
     };
     Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+}
+
+fn stderr_is_terminal(pid: u32) -> bool {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/2"));
+    target.is_ok_and(|target| target.starts_with("/dev/pts") || target.starts_with("/dev/tty"))
 }
 
 /// Tells the launcher to run the real tool, and waits for its end.

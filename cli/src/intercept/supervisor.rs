@@ -65,16 +65,17 @@ impl Supervisor {
         if nobody_left(&self.listener) {
             return Ok(());
         }
-        rustix::io::fcntl_setfd(&self.listener, rustix::io::FdFlags::empty())?;
-        Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("__linger")
             .arg(self.listener.as_raw_fd().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
-            .current_dir("/")
-            .spawn()?;
+            .current_dir("/");
+        sys::inherit(&mut command, self.listener.as_fd());
+        command.spawn()?;
         Ok(())
     }
 }

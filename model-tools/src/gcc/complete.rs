@@ -157,6 +157,9 @@ const MODELLED: &[&str] = &[
     "gcc -c math.c -flto -O2 -frandom-seed=1",
     "gcc -c math.c -flto -ffat-lto-objects -frandom-seed=1",
     "gcc -c math.c -pipe -O1",
+    "gcc -c math.c -O2 -march=native",
+    "gcc -c math.c -O2 -mtune=native -mno-avx",
+    "gcc -S math.c -O3 -march=native -mavx2",
     "gcc -c math.c -fsanitize=undefined",
     "gcc -c math.c -fsanitize=address -g",
     "gcc -c math.c -pg",
@@ -227,6 +230,7 @@ const LOCAL: &[(&str, &str)] = &[
     ("gcc -c @nothing.c", "`@nothing.c` is missing"),
     ("gcc -c main.c -fno-stack-usage", "unknown flag `-fno-stack-usage`"),
     ("gcc -c src/a.c", "the preprocessor fails"),
+    ("gcc -c main.c -march=native -g", "flag `-march=native` is run here"),
     ("gcc -wrapper env -c main.c", "flag `-wrapper` is run here"),
     ("gcc -c main.c -fprofile-use", "flag `-fprofile-use` is run here"),
 ];
@@ -273,6 +277,7 @@ impl Bench {
             args,
             env,
             dir: self.dir.path().canonicalize().unwrap(),
+            stderr_is_terminal: false,
         }
     }
 

@@ -15,6 +15,7 @@ mod complete;
 mod environment;
 mod fallback;
 mod flags;
+mod native;
 mod outputs;
 mod planner;
 pub(crate) mod response;
@@ -33,6 +34,7 @@ use crate::model::{FileView, Invocation, Model, Modelled};
 use crate::scan::{AskCompiler, Scanner};
 use crate::toolchain::{ToolFiles, Tools};
 use environment::Searches;
+use native::Natives;
 use planner::Planner;
 use source::Personality;
 use text::Texts;
@@ -44,6 +46,7 @@ pub struct Gcc {
     texts: Texts,
     scanner: Scanner,
     searches: Searches,
+    natives: Natives,
     /// The files of a locale, by the variables that choose it.
     locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
 }
@@ -58,6 +61,7 @@ impl Gcc {
             texts: Texts::default(),
             scanner,
             searches: Searches::default(),
+            natives: Natives::default(),
             locales: Mutex::default(),
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Planner<'a> {
     invocation: &'a Invocation,
     files: &'a dyn FileView,
     call: Call,
+    /// What the driver is given in the sandbox.
+    args: Vec<String>,
     /// Response files, as spelled.
     responses: Vec<PathBuf>,
     set: InputSet<'a>,
@@ -49,11 +51,16 @@ impl<'a> Planner<'a> {
             .ok_or_else(|| Reason::NoModel(invocation.program.display().to_string()))?;
         let expanded = response::expand(&invocation.args, &invocation.dir, files)?;
         let call = call::parse(expanded.args.get(1..).unwrap_or_default(), personality)?;
+        let args = match call.native {
+            true => gcc.natives.spell_out(&invocation.program, &expanded.args, &call, files)?,
+            false => invocation.args.clone(),
+        };
         Ok(Self {
             gcc,
             invocation,
             files,
             call,
+            args: coloured(args, invocation),
             responses: expanded.files,
             set: InputSet::new(files, gcc.tools.trails()),
             outputs: BTreeMap::new(),
@@ -66,9 +73,6 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// [`Stop`] if it must run here, or something must be made first.
     pub(super) fn plan(mut self) -> Result<Plan, Stop> {
-        if self.call.native {
-            return Err(Reason::LocalFlag("-march=native".into()).into());
-        }
         let dir = self.invocation.dir.as_path();
         self.set.add_dir(dir, dir)?;
         let links = self.call.mode == Mode::Link;
@@ -229,7 +233,7 @@ impl<'a> Planner<'a> {
         let thunk = Thunk {
             command: Command {
                 program: root_path(&self.invocation.program)?,
-                args: self.invocation.args.clone(),
+                args: self.args,
                 env,
                 dir: root_path(&self.invocation.dir)?,
             },
@@ -288,6 +292,18 @@ fn kind(call: &Call) -> Kind {
     }
 }
 
+/// Asks for colours if the caller's messages go to a terminal, as the tool would find out by itself here. The flag
+/// appears nowhere in the result.
+fn coloured(mut args: Vec<String>, invocation: &Invocation) -> Vec<String> {
+    let plain = ["-fdiagnostics-color", "-fno-diagnostics-color", "-fdiagnostics-plain-output", "@"];
+    let said = args.iter().any(|arg| plain.iter().any(|flag| arg.starts_with(flag)));
+    let capable = invocation.env.get("TERM").is_some_and(|term| term != "dumb");
+    if invocation.stderr_is_terminal && capable && !said {
+        args.push("-fdiagnostics-color=always".to_owned());
+    }
+    args
+}
+
 fn label(invocation: &Invocation, call: &Call, output: Option<&RootPath>) -> String {
     let named = invocation.args.first().map_or("gcc", String::as_str);
     let tool = named.rsplit('/').next().unwrap_or(named);
@@ -314,6 +330,21 @@ fn personality(program: &Path) -> Option<Personality> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_asked_for_where_the_tool_would_show_them() {
+        let check = |line: &str, term: &str, stderr_is_terminal: bool, expected: bool| {
+            let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let env = [("TERM".to_owned(), term.to_owned())].into();
+            let (program, dir) = ("/usr/bin/gcc".into(), "/".into());
+            let invocation = Invocation { program, args: args.clone(), env, dir, stderr_is_terminal };
+            assert_eq!(coloured(args.clone(), &invocation).len() > args.len(), expected, "{line}");
+        };
+        check("gcc -c a.c", "xterm", true, true);
+        check("gcc -c a.c", "xterm", false, false);
+        check("gcc -c a.c", "dumb", true, false);
+        check("gcc -c a.c -fdiagnostics-color=never", "xterm", true, false);
+    }
 
     #[test]
     fn drivers_are_known_by_their_names() {

@@ -172,7 +172,7 @@ impl Bench {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let program = Path::new("/usr/bin").join(&args[0]).canonicalize().unwrap();
         let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        Invocation { program, args, env, dir: self.dir.clone() }
+        Invocation { program, args, env, dir: self.dir.clone(), stderr_is_terminal: false }
     }
 
     fn link<'a>(&'a self, invocation: &Invocation, inputs: &mut InputSet<'a>) -> Result<Linked, Halt> {
