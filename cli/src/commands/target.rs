@@ -112,7 +112,10 @@ pub(super) fn repository_of(context: &Context, word: &Path) -> Result<Repo, Erro
     context.repository().or_else(|error| match read_placeholder(&context.absolute(word))? {
         Some(output) => {
             let file = context.absolute(word);
-            Err(Error::Gone(format!("the thunk behind `{}` is gone with its repository ({output})", file.display())))
+            Err(Error::Gone(format!(
+                "the thunk behind `{}` is gone with its repository ({output})",
+                file.display()
+            )))
         }
         None => Err(error),
     })

@@ -98,6 +98,8 @@ struct Here {
     /// Whether its thunk failed in the sandbox first.
     doubted: bool,
     since: Instant,
+    /// The files that its command line names as its outputs.
+    outputs: Vec<PathBuf>,
 }
 
 /// What a session is made of.
@@ -556,13 +558,14 @@ impl Session {
     }
 
     /// A call is about to run here.
-    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended) {
+    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended, outputs: Vec<PathBuf>) {
         let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let here = Here {
             tool,
             why: ended.why(),
             doubted: matches!(ended, Ended::ToolFailed(_)),
             since: Instant::now(),
+            outputs,
         };
         self.here.lock().expect("no holder panics").insert(pid, here);
     }
@@ -580,7 +583,7 @@ impl Session {
             label: here.tool.as_str().into(),
             reason: format!("{}: {why}", here.tool),
             took: here.since.elapsed(),
-            outputs: Vec::new(),
+            outputs: here.outputs,
         });
     }
 
