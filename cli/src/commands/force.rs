@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use super::Context;
 use super::forcing;
-use super::target::{Target, placeholders_below};
-use crate::coordinator::heal::is_placeholder;
+use super::target::{Target, placeholders_below, repository_of};
 use crate::error::Error;
 use crate::run::runtime;
 
@@ -34,6 +33,11 @@ pub(super) fn force(context: &Context, targets: &[Target]) -> Result<ExitCode, E
         context.note("there are no placeholders");
         return Ok(ExitCode::SUCCESS);
     }
+    for target in targets {
+        if let Some(path) = target.path() {
+            repository_of(context, path)?;
+        }
+    }
     runtime()?.block_on(async {
         let workshop = forcing::open(context).await?;
         let forced = forcing::all(context, &workshop, targets).await;
@@ -47,13 +51,7 @@ fn resolve(context: &Context, target: &Path) -> Result<Vec<Target>, Error> {
     if path.is_dir() {
         return placeholders_below(&path);
     }
-    let repo = match context.repository() {
-        Err(_) if is_placeholder(&path) => {
-            let what = format!("`{}` is a placeholder, and the repository that knows its thunk is gone", path.display());
-            return Err(Error::Gone(what));
-        }
-        repo => repo?,
-    };
+    let repo = repository_of(context, target)?;
     match Target::find(context, &repo, target)? {
         // It is real already.
         Target::Made(..) => Ok(Vec::new()),

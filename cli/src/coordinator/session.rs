@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::call::Call;
+use super::call::{Call, named_outputs};
 use super::callers::{self, Sink};
 use super::held_back::HeldBack;
 use super::placeholders::{Placeholder, Placeholders};
@@ -110,6 +110,8 @@ struct Here {
     /// Whether its failure is that of a make target.
     in_recipe: bool,
     since: Instant,
+    /// The files that its command line names as its outputs.
+    outputs: Vec<PathBuf>,
 }
 
 /// What a session is made of.
@@ -558,7 +560,6 @@ impl Session {
     pub(crate) fn note_traced(&self, plan: &Plan, ids: &[ThunkId]) {
         let label: Arc<str> = plan.label.as_str().into();
         for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
-            self.keep_thunk(thunk);
             let of_thunk = plan.outputs.iter().filter(|output| output.output.thunk == *id);
             self.reporter.report(&Event::Traced {
                 thunk: *id,
@@ -567,6 +568,11 @@ impl Session {
                 outputs: of_thunk.map(|output| output.path.clone()).collect(),
             });
         }
+    }
+
+    /// Writes a plan's thunks to the repository. Not asked for those whose result is recorded: whoever recorded it did.
+    pub(crate) fn keep_thunks(&self, plan: &Plan) {
+        plan.thunks.iter().for_each(|(thunk, _)| self.keep_thunk(thunk));
     }
 
     /// Writes a thunk to the repository, for `ggr show`, `why`, `graph` and `force`. A build whose thunks cannot be written
@@ -587,14 +593,15 @@ impl Session {
     }
 
     /// A call is about to run here.
-    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended, in_recipe: bool) {
+    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended, call: Option<&Call>) {
         let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let here = Here {
             tool,
             why: ended.why(),
             doubted: matches!(ended, Ended::ToolFailed(_)),
-            in_recipe,
+            in_recipe: call.is_some_and(|call| call.may_defer),
             since: Instant::now(),
+            outputs: call.map(|call| named_outputs(&call.invocation)).unwrap_or_default(),
         };
         self.here.lock().expect("no holder panics").insert(pid, here);
     }
@@ -616,7 +623,7 @@ impl Session {
             label: here.tool.as_str().into(),
             reason: format!("{}: {why}", here.tool),
             took: here.since.elapsed(),
-            outputs: Vec::new(),
+            outputs: here.outputs,
         });
     }
 
