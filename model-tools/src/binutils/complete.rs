@@ -168,7 +168,7 @@ impl Bench {
         let program = Path::new("/usr/bin").join(&args[0]).canonicalize().unwrap();
         let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/root"), ("LANG", "C.UTF-8")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let invocation = Invocation { program, args, env, dir: self.dir.clone() };
+        let invocation = Invocation { program, args, env, dir: self.dir.clone(), stderr_is_terminal: false };
         let name = tool_name(&invocation.program);
         let model = self.models.iter().find(|model| model.handles(&name)).expect("each tool has a model");
         let modelled = model.model(&invocation, &self.view);
