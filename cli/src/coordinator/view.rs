@@ -5,14 +5,14 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::{FileView, Found};
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::placeholders::Placeholders;
 
@@ -21,11 +21,13 @@ pub(crate) struct View {
     placeholders: Arc<Placeholders>,
     store: Arc<FsStore>,
     memo: Arc<StatMemo>,
+    /// Blobs that were in the store in this session, and whether anybody may execute the file, by its stamp.
+    stamped: RwLock<FxHashMap<u64, (BlobId, bool)>>,
 }
 
 impl View {
     pub(crate) fn new(placeholders: Arc<Placeholders>, store: Arc<FsStore>, memo: Arc<StatMemo>) -> Self {
-        Self { placeholders, store, memo }
+        Self { placeholders, store, memo, stamped: RwLock::default() }
     }
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
@@ -72,10 +74,18 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        if self.placeholders.len() > 0 {
-            self.regular(path)?;
+        let stamp = Stamp::of(&self.regular(path)?);
+        let (blob, executable) = self.memo.blob(&self.store, path).map_err(io::Error::other)?;
+        // The memo does not remember a file that was changed just now: its bytes may change again under the same stamp.
+        if self.memo.get(&stamp) == Some(blob) {
+            self.stamped.write().expect("no writer panics").insert(number(&stamp), (blob, executable));
         }
-        self.memo.blob(&self.store, path).map_err(io::Error::other)
+        Ok((blob, executable))
+    }
+
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        let known = self.stamped.read().expect("no writer panics").get(&stamp).copied();
+        known.map_or_else(|| self.blob(path), Ok)
     }
 
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
@@ -87,8 +97,12 @@ impl FileView for View {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        let mut hasher = FxHasher::default();
-        Stamp::of(&self.regular(path).ok()?).hash(&mut hasher);
-        Some(hasher.finish())
+        self.regular(path).ok().map(|meta| number(&Stamp::of(&meta)))
     }
+}
+
+fn number(stamp: &Stamp) -> u64 {
+    let mut hasher = FxHasher::default();
+    stamp.hash(&mut hasher);
+    hasher.finish()
 }
