@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ggr_ir::{Attempt, InfraFailure, Kind, Limits, Object, OutputRef, ThunkId};
+use ggr_ir::{Attempt, InfraFailure, Kind, Limits, Mode, Object, OutputRef, ThunkId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -34,6 +34,7 @@ pub use record::{Failure, Finished, Origin};
 pub use report::{AttemptReport, BuildEvent, Counts};
 
 use crate::backend::Backend;
+use crate::durations::SizeClass;
 use crate::scheduler::{
     Action, AttemptId, BackendId, BackendSpec, Event, NewNode, NodeId, Scheduler, Urgency,
 };
@@ -252,6 +253,7 @@ impl Driver {
         }
         let node = NodeId(self.records.len() as u32);
         let deps = outputs_read(&new.thunk).filter_map(|o| self.nodes.get(&o.thunk).copied()).collect();
+        let size = size_read(&new.thunk);
         let work = match self.is_crowded() {
             true => Work::Packed(self.packer.pack(&new.thunk)),
             false => Work::Thunk(new.thunk),
@@ -260,7 +262,7 @@ impl Driver {
             self.limits = Arc::new(new.limits);
         }
         let limits = self.limits.clone();
-        let estimate = new.estimate.unwrap_or_else(|| self.estimate(&new.label, new.kind));
+        let estimate = new.estimate.unwrap_or_else(|| self.estimate(&new.label, new.kind, size));
         self.counts.traced += 1;
         self.emit(|| BuildEvent::Traced { id: new.id, label: new.label.clone(), kind: new.kind });
         self.nodes.insert(new.id, node);
@@ -268,6 +270,7 @@ impl Driver {
             id: new.id,
             label: new.label,
             kind: new.kind,
+            size,
             limits,
             cacheable: new.cacheable,
             work,
@@ -281,9 +284,9 @@ impl Driver {
         self.scheduler.open() > PACK_OVER
     }
 
-    fn estimate(&self, label: &str, kind: Kind) -> Duration {
+    fn estimate(&self, label: &str, kind: Kind, size: SizeClass) -> Duration {
         let remembered = self.options.durations.as_ref().and_then(|durations| {
-            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind)
+            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind, size)
         });
         remembered.unwrap_or(UNKNOWN)
     }
@@ -376,6 +379,15 @@ fn outputs_read(thunk: &ggr_ir::Thunk) -> impl Iterator<Item = &OutputRef> {
         Object::Output(output) => Some(output),
         Object::Blob(_) => None,
     })
+}
+
+/// How much it reads of what is known when it is submitted, and no program: the toolchain would hide the differences.
+fn size_read(thunk: &ggr_ir::Thunk) -> SizeClass {
+    let sizes = thunk.inputs.values().map(|entry| match (&entry.object, entry.mode) {
+        (Object::Blob(blob), Mode::Regular) => blob.size(),
+        _ => 0,
+    });
+    SizeClass::of(sizes.sum())
 }
 
 /// Never, if there is no deadline.

@@ -236,7 +236,7 @@ impl Driver {
         if let Some(durations) = &self.options.durations {
             let took = Duration::from_micros(finished.duration_us);
             let mut durations = durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            durations.learn(&pending.label, pending.kind, took);
+            durations.learn(&pending.label, pending.kind, pending.size, took);
         }
     }
 

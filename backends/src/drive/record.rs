@@ -9,6 +9,7 @@ use ggr_ir::{
 
 use super::pack::Packed;
 use crate::backend::Refusal;
+use crate::durations::SizeClass;
 
 /// Where a result came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +122,7 @@ pub(super) struct Pending {
     pub(super) id: ThunkId,
     pub(super) label: Arc<str>,
     pub(super) kind: Kind,
+    pub(super) size: SizeClass,
     pub(super) limits: Arc<Limits>,
     pub(super) cacheable: bool,
     pub(super) work: Work,
