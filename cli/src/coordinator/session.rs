@@ -497,7 +497,9 @@ impl Session {
         for (name, entry) in &last.outputs {
             let (path, permissions) = match planned.get(name) {
                 Some(output) => (output.path.as_path(), output.mode(call.umask)),
-                None => (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask)),
+                None => {
+                    (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask))
+                }
             };
             super::materialize::write(&self.checked_bytes(entry.blob)?, path, permissions)?;
             self.view.remember(path, entry.blob);
