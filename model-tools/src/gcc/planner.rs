@@ -156,8 +156,7 @@ impl<'a> Planner<'a> {
                 Err(Reason::SpecialOutput(special)) if special == "/dev/null" => continue,
                 Err(reason) => return Err(reason.into()),
             };
-            match unit.scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan))
-            {
+            match unit.scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan)) {
                 Some(text) if self.exact() => self.written.push((path.as_path().to_owned(), text)),
                 _ => drop(self.outputs.insert(path, 0o666)),
             }
