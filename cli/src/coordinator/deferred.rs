@@ -39,7 +39,7 @@ pub(crate) fn put_in_place(
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
         for output in &plan.outputs {
-            let permissions = output.permissions & !call.umask;
+            let permissions = output.mode(call.umask);
             session.journal(&output.path, &output.output)?;
             placeholders.push(session.placeholders().create(
                 &output.path,
@@ -154,7 +154,7 @@ fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Outp
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,
             blob,
-            permissions: planned.permissions,
+            permissions: planned.mode(0),
         };
         outputs.insert(planned.output.name.clone(), entry);
         if placeholder.stands_at(&planned.path) {

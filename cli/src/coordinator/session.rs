@@ -496,10 +496,12 @@ impl Session {
         }
         for (name, entry) in &last.outputs {
             let (path, permissions) = match planned.get(name) {
-                Some(output) => (output.path.as_path(), output.permissions),
-                None => (entry.path.as_path(), entry.permissions),
+                Some(output) => (output.path.as_path(), output.mode(call.umask)),
+                None => {
+                    (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask))
+                }
             };
-            super::materialize::write(&self.checked_bytes(entry.blob)?, path, permissions & !call.umask)?;
+            super::materialize::write(&self.checked_bytes(entry.blob)?, path, permissions)?;
             self.view.remember(path, entry.blob);
             self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
@@ -668,4 +670,11 @@ impl Watcher for Session {
             }
         }
     }
+}
+
+/// The permission bits of a file that a tool rewrote: it keeps them, whatever the sandbox's copy had.
+fn rewritten(path: &ggr_ir::RootPath) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let found = std::fs::symlink_metadata(path.as_path()).ok()?;
+    found.is_file().then(|| found.permissions().mode() & 0o7777)
 }
