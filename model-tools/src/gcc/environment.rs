@@ -163,9 +163,12 @@ pub(super) fn check_libraries(
     tools: &[(RootPath, Entry<Object>)],
     files: &dyn FileView,
 ) -> Result<(), Reason> {
-    let Some(dirs) = invocation.env.get("LD_LIBRARY_PATH").filter(|dirs| !dirs.is_empty()) else { return Ok(()) };
+    let Some(dirs) = invocation.env.get("LD_LIBRARY_PATH").filter(|dirs| !dirs.is_empty()) else {
+        return Ok(());
+    };
     for dir in dirs.split([':', ';']).map(|dir| invocation.dir.join(dir)) {
-        let mut libraries = tools.iter().map(|(path, _)| path.file_name()).filter(|name| name.contains(".so"));
+        let mut libraries =
+            tools.iter().map(|(path, _)| path.file_name()).filter(|name| name.contains(".so"));
         if let Some(name) = libraries.find(|name| files.find(&dir.join(name)) != Found::Missing) {
             return Err(Reason::Other(format!("`LD_LIBRARY_PATH` gives the compiler another `{name}`")));
         }
@@ -313,7 +316,8 @@ mod tests {
     fn a_library_of_the_compiler_may_not_be_replaced() {
         let temp = tempfile::tempdir().unwrap();
         let object = Object::Blob(ggr_ir::BlobId::of(b""));
-        let library = (RootPath::new("/lib/libz.so.1").unwrap(), Entry { object, mode: ggr_ir::Mode::Regular });
+        let library =
+            (RootPath::new("/lib/libz.so.1").unwrap(), Entry { object, mode: ggr_ir::Mode::Regular });
         let env = [("LD_LIBRARY_PATH".to_owned(), format!("/nowhere:{}", temp.path().display()))].into();
         let (program, dir) = (PathBuf::from("/usr/bin/gcc"), PathBuf::from("/"));
         let invocation = Invocation { program, args: Vec::new(), env, dir, stderr_is_terminal: false };

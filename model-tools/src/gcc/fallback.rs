@@ -26,8 +26,11 @@ pub(super) fn ask(
     (texts, classify): (&Texts, bool),
 ) -> Result<Scan, Stop> {
     let all = run(request, env, "-M")?;
-    let user: BTreeSet<String> =
-        if classify { run(request, env, "-MM")?.into_iter().collect() } else { all.iter().cloned().collect() };
+    let user: BTreeSet<String> = if classify {
+        run(request, env, "-MM")?.into_iter().collect()
+    } else {
+        all.iter().cloned().collect()
+    };
     let mut scan = Scan::default();
     for path in all {
         let full = request.dir.join(&path);
