@@ -310,6 +310,6 @@ mod tests {
         assert!(read_memo(&memo).is_some_and(|parts| parts.contains_key("tools")));
         fs::write(&memo, [VERSION + 1, 0]).unwrap();
         assert!(read_memo(&memo).is_none());
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }
 }
