@@ -88,8 +88,8 @@ pub trait FileView: Send + Sync {
     /// The id of a blob of these bytes (a symlink's target, say), in the store when this returns.
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId>;
 
-    /// A number that changes whenever the regular file at the path may have changed (from device, inode, size, mtime and
-    /// ctime); nothing if it is missing, no file, or a placeholder.
+    /// A number that changes whenever the bytes of the regular file at the path may have changed (made from the bytes, or
+    /// from device, inode, size, mtime and ctime); nothing if it is missing, no file, or a placeholder.
     fn stamp(&self, path: &Path) -> Option<u64>;
 }
 

@@ -17,6 +17,7 @@ use crate::binutils::{Binutils, Watched};
 use crate::gcc::Gcc;
 use crate::link::Linkers;
 use crate::model::Model;
+use crate::scan::{AskCompiler, Scanner};
 use crate::toolchain::{Records, Tools};
 use crate::user::UserTool;
 
@@ -57,10 +58,16 @@ const BEHIND_TRIPLET: &[&str] = &[
     "strip",
 ];
 
+/// Where the scanner's own, larger memo stands.
+fn scans_beside(memo: &Path) -> PathBuf {
+    memo.with_extension("scans")
+}
+
 /// All models of a session, with what they remember.
 pub struct Models {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
+    scanner: Arc<Scanner>,
     models: Vec<Box<dyn Model>>,
     /// The names of the user's tools, which may be scripts.
     users: BTreeSet<String>,
@@ -70,20 +77,24 @@ impl Models {
     /// The models that ggr brings along, starting from what [`Models::save`] left in this file. A memo that is missing,
     /// damaged or of another version means that tools are asked anew.
     pub fn standard(memo: &Path) -> Self {
+        let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans_beside(memo)));
         let memo = read_memo(memo).unwrap_or_default();
         let part = |name: &str| memo.get(name).map_or(&[][..], Vec::as_slice);
         let tools = Arc::new(Tools::new(Records::from_bytes(part("tools")).unwrap_or_default()));
         let linkers = Arc::new(Linkers::new(part("links")));
         let binutils = Arc::new(Binutils::new(tools.clone(), linkers.clone()));
         let models: Vec<Box<dyn Model>> = vec![
-            Box::new(Watched::new(Gcc::new(tools.clone(), linkers.clone()), binutils.clone())),
+            Box::new(Watched::new(
+                Gcc::new(tools.clone(), linkers.clone(), scanner.clone()),
+                binutils.clone(),
+            )),
             Box::new(Archiver::new(binutils.clone())),
             Box::new(Ld::new(binutils.clone())),
             Box::new(Assembler::new(binutils.clone())),
             Box::new(Strip::new(binutils.clone())),
             Box::new(Objcopy::new(binutils)),
         ];
-        Self { tools, linkers, models, users: BTreeSet::new() }
+        Self { tools, linkers, scanner, models, users: BTreeSet::new() }
     }
 
     /// Adds the user's tools, which come before ggr's own; of two with the same name the first counts.
@@ -103,6 +114,7 @@ impl Models {
     /// # Errors
     /// As the file system says.
     pub fn save(&self, memo: &Path) -> io::Result<()> {
+        self.scanner.save(&scans_beside(memo))?;
         let parts =
             BTreeMap::from([("links", self.linkers.records()), ("tools", self.tools.records().to_bytes())]);
         let bytes = postcard::to_extend(&parts, vec![VERSION]).map_err(io::Error::other)?;

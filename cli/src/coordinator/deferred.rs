@@ -101,8 +101,10 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
             .iter()
             .find_map(|reduction| reduction.output(&planned.output.name))
             .ok_or_else(|| io::Error::other(format!("output `{}` was not made", planned.output.name.0)))?;
-        session.placeholders().fill(placeholder, &session.checked_bytes(entry.blob)?)?;
-        session.remember(placeholder, entry.blob);
+        let path = session.placeholders().fill(placeholder, &session.checked_bytes(entry.blob)?)?;
+        if let Some(path) = path {
+            session.remember(&path, entry.blob);
+        }
         session.journal_done(&planned.path);
         session.report(&Event::Materialized { path: planned.path.clone(), bytes: entry.blob.size() });
     }

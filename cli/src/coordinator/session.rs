@@ -476,10 +476,9 @@ impl Session {
         self.store.put_bytes(bytes).map_err(io::Error::other)
     }
 
-    pub(crate) fn remember(&self, placeholder: &Placeholder, blob: BlobId) {
-        if let Some(path) = placeholder.current_path() {
-            self.view.remember(&path, blob);
-        }
+    /// Notes what a file of the user's holds, which was just written.
+    pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
+        self.view.remember(path, blob);
     }
 
     /// Writes a plan's files where the tool would have written them.
@@ -659,6 +658,10 @@ impl Drop for RunHereMark<'_> {
 impl Watcher for Session {
     fn any(&self) -> bool {
         self.placeholders.len() > 0
+    }
+
+    fn written(&self, file: FileId) {
+        self.view.distrust(file);
     }
 
     fn opened(&self, file: FileId, held: Held) {

@@ -12,6 +12,7 @@ use ggr_ir::Object;
 use super::Gcc;
 use crate::link::Linkers;
 use crate::model::{Invocation, Model, Modelled, Plan, Reason};
+use crate::scan::{AskCompiler, Scanner};
 use crate::staging::{Root, can_run, prepare};
 use crate::testing::DiskView;
 use crate::toolchain::Tools;
@@ -256,7 +257,12 @@ impl Bench {
         let dir = tempfile::tempdir_in(std::env::home_dir().unwrap()).unwrap();
         prepare(dir.path(), TREE);
         let tools = Arc::new(Tools::default());
-        Self { dir, view: DiskView::new(), gcc: Gcc::new(tools, Arc::new(Linkers::default())) }
+        let scanner = Scanner::new(Box::new(AskCompiler::default()));
+        Self {
+            dir,
+            view: DiskView::new(),
+            gcc: Gcc::new(tools, Arc::new(Linkers::default()), Arc::new(scanner)),
+        }
     }
 
     fn invocation(&self, line: &str) -> Invocation {

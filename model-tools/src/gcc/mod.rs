@@ -31,7 +31,7 @@ use rustc_hash::FxHashMap;
 
 use crate::link::Linkers;
 use crate::model::{FileView, Invocation, Model, Modelled};
-use crate::scan::{AskCompiler, Scanner};
+use crate::scan::Scanner;
 use crate::toolchain::{ToolFiles, Tools};
 use environment::Searches;
 pub use fallback::PREPROCESSOR_FAILS;
@@ -45,7 +45,7 @@ pub struct Gcc {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
     texts: Texts,
-    scanner: Scanner,
+    scanner: Arc<Scanner>,
     searches: Searches,
     natives: Natives,
     /// The files of a locale, by the variables that choose it.
@@ -54,8 +54,7 @@ pub struct Gcc {
 
 impl Gcc {
     /// A model over what is known of the machine's tools.
-    pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>) -> Self {
-        let scanner = Scanner::new(Box::new(AskCompiler::default()));
+    pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>, scanner: Arc<Scanner>) -> Self {
         Self {
             tools,
             linkers,
