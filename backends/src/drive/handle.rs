@@ -172,7 +172,8 @@ impl DriverHandle {
         let _ = done.await;
     }
 
-    /// Gives up what is left, waits for the attempts in flight to end and for the records to be written.
+    /// Gives up what is left, waits for the attempts in flight to end, for the records to be written, and for the
+    /// backends to close (unless somebody else holds them).
     pub async fn shutdown(&self) {
         let (reply, done) = oneshot::channel();
         self.send(Message::Shutdown(reply)).await;

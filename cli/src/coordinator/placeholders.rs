@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ggr_ir::{OutputRef, placeholder};
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::intercept::supervisor::{FileId, Held};
@@ -63,7 +64,7 @@ impl Placeholders {
         permissions: u32,
     ) -> io::Result<Arc<Placeholder>> {
         remove_if_there(path)?;
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let (mut file, named) = new_file(path)?;
         file.write_all(&placeholder::bytes(&output))?;
         file.set_permissions(fs::Permissions::from_mode(permissions))?;
         let meta = file.metadata()?;
@@ -83,6 +84,12 @@ impl Placeholders {
         }
         files.insert(id, Arc::clone(&made));
         self.count.fetch_add(1, Ordering::AcqRel);
+        // Only with its name can anybody open it: it is whole then, and on the table.
+        if !named && let Err(error) = give_name(&made.file, path) {
+            files.remove(&id);
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return Err(error);
+        }
         self.made.lock().expect("no holder panics").push((path.to_owned(), id));
         Ok(made)
     }
@@ -201,6 +208,25 @@ pub(crate) fn fill_in_place(file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(head, 0)?;
     file.set_len(bytes.len() as u64)?;
     keep_times(file, &before)
+}
+
+/// A new file, without a name yet where the file system has such files (`O_TMPFILE`), and whether it has one.
+fn new_file(path: &Path) -> io::Result<(File, bool)> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    match rustix::fs::open(dir, flags, Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok((file.into(), false)),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+            Ok((file, true))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, nameless, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(Into::into)
 }
 
 /// Sets a file's times back to what they were: make compares them.
