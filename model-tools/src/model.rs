@@ -196,3 +196,19 @@ pub trait Model: Send + Sync {
 pub fn root_path(path: &Path) -> Result<RootPath, Reason> {
     path.to_str().and_then(|text| RootPath::new(text).ok()).ok_or(Reason::NotUtf8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_umask_applies_unless_the_file_is_rewritten_in_its_place() {
+        let mode = |permissions, umask| {
+            let output = OutputRef { thunk: ggr_ir::ThunkId::synthetic(1), name: "x".into() };
+            PlannedOutput { path: "/x".into(), output, permissions }.mode(umask)
+        };
+        assert_eq!(mode(0o777, 0o022), 0o755);
+        assert_eq!(mode(0o666, 0o077), 0o600);
+        assert_eq!(mode(UNMASKED | 0o776, 0o022), 0o776);
+    }
+}
