@@ -85,6 +85,13 @@ pub trait FileView: Send + Sync {
     /// The id of a regular file's bytes, which are in the store when this returns, and whether it is executable.
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)>;
 
+    /// As [`FileView::blob`], for a file that [`FileView::stamp`] gave this stamp a moment ago: an implementation that knows
+    /// the bytes of that stamp need not look again.
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        let _ = stamp;
+        self.blob(path)
+    }
+
     /// The id of a blob of these bytes (a symlink's target, say), in the store when this returns.
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId>;
 

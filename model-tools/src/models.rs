@@ -77,7 +77,11 @@ impl Models {
     /// The models that ggr brings along, starting from what [`Models::save`] left in this file. A memo that is missing,
     /// damaged or of another version means that tools are asked anew.
     pub fn standard(memo: &Path) -> Self {
+<<<<<<< HEAD
         let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans_beside(memo)));
+=======
+        let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans(memo)));
+>>>>>>> models
         let memo = read_memo(memo).unwrap_or_default();
         let part = |name: &str| memo.get(name).map_or(&[][..], Vec::as_slice);
         let tools = Arc::new(Tools::new(Records::from_bytes(part("tools")).unwrap_or_default()));
@@ -109,7 +113,8 @@ impl Models {
         self
     }
 
-    /// Writes what the next session should start from: a file beside it, then a rename.
+    /// Writes what the next session should start from, the include scanner's share in a file of its own with the suffix
+    /// `.scans`: a file beside it, then a rename.
     ///
     /// # Errors
     /// As the file system says.
@@ -118,6 +123,7 @@ impl Models {
         let parts =
             BTreeMap::from([("links", self.linkers.records()), ("tools", self.tools.records().to_bytes())]);
         let bytes = postcard::to_extend(&parts, vec![VERSION]).map_err(io::Error::other)?;
+        self.scanner.save(&scans(memo))?;
         let beside = memo.with_extension(format!("{}.new", std::process::id()));
         fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, memo)).inspect_err(|_| {
             let _ = fs::remove_file(&beside);
@@ -177,6 +183,11 @@ fn is_script(file: &Path) -> bool {
     let mut start = [0; 2];
     let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
     read.is_err() || start == *b"#!"
+}
+
+/// Where the include scanner keeps what it knows.
+fn scans(memo: &Path) -> PathBuf {
+    memo.with_extension("scans")
 }
 
 fn read_memo(memo: &Path) -> Option<BTreeMap<String, Vec<u8>>> {

@@ -5,13 +5,21 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+<<<<<<< HEAD
+=======
+use std::time::SystemTime;
+>>>>>>> models
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::{FileView, Found};
+<<<<<<< HEAD
 
 use rustc_hash::{FxHashMap, FxHashSet};
+=======
+use rustc_hash::{FxHashMap, FxHasher};
+>>>>>>> models
 
 use super::placeholders::Placeholders;
 use crate::intercept::supervisor::FileId;
@@ -21,16 +29,25 @@ pub(crate) struct View {
     placeholders: Arc<Placeholders>,
     store: Arc<FsStore>,
     memo: Arc<StatMemo>,
+<<<<<<< HEAD
     /// What we wrote ourselves, which nobody has opened for writing since. (A memo by stat does not trust a file for some
     /// milliseconds after it was written, and a link follows its compiles at once.)
     own: RwLock<FxHashMap<FileId, (Stamp, BlobId)>>,
     /// Files that somebody of the build has opened for writing.
     distrusted: RwLock<FxHashSet<FileId>>,
+=======
+    /// Blobs that were in the store in this session, and whether anybody may execute the file, by its stamp.
+    stamped: RwLock<FxHashMap<u64, (BlobId, bool)>>,
+>>>>>>> models
 }
 
 impl View {
     pub(crate) fn new(placeholders: Arc<Placeholders>, store: Arc<FsStore>, memo: Arc<StatMemo>) -> Self {
+<<<<<<< HEAD
         Self { placeholders, store, memo, own: RwLock::default(), distrusted: RwLock::default() }
+=======
+        Self { placeholders, store, memo, stamped: RwLock::default() }
+>>>>>>> models
     }
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
@@ -92,11 +109,24 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
+<<<<<<< HEAD
         let meta = self.regular(path)?;
         if let Some(blob) = self.of_our_own(&meta) {
             return Ok((blob, meta.mode() & 0o111 != 0));
+=======
+        let stamp = Stamp::of(&self.regular(path)?);
+        let (blob, executable) = self.memo.blob(&self.store, path).map_err(io::Error::other)?;
+        // The memo does not remember a file that was changed just now: its bytes may change again under the same stamp.
+        if self.memo.get(&stamp) == Some(blob) {
+            self.stamped.write().expect("no writer panics").insert(number(&stamp), (blob, executable));
+>>>>>>> models
         }
-        self.memo.blob(&self.store, path).map_err(io::Error::other)
+        Ok((blob, executable))
+    }
+
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        let known = self.stamped.read().expect("no writer panics").get(&stamp).copied();
+        known.map_or_else(|| self.blob(path), Ok)
     }
 
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
@@ -108,9 +138,19 @@ impl FileView for View {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
+<<<<<<< HEAD
         // Of the bytes, not of the inode: what was remembered of a tree then holds for a fresh copy of it too. Who asks
         // needs the blob anyway, so hashing it is work done early, and a file is hashed once.
         let (blob, _) = self.blob(path).ok()?;
         blob.hash().as_bytes().first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+=======
+        self.regular(path).ok().map(|meta| number(&Stamp::of(&meta)))
+>>>>>>> models
     }
+}
+
+fn number(stamp: &Stamp) -> u64 {
+    let mut hasher = FxHasher::default();
+    stamp.hash(&mut hasher);
+    hasher.finish()
 }

@@ -19,6 +19,7 @@ mod native;
 mod outputs;
 mod planner;
 pub(crate) mod response;
+mod seen;
 mod source;
 mod stop;
 mod table;
@@ -37,6 +38,7 @@ use environment::Searches;
 pub use fallback::PREPROCESSOR_FAILS;
 use native::Natives;
 use planner::Planner;
+use seen::Seen;
 use source::Personality;
 use text::Texts;
 
@@ -53,7 +55,11 @@ pub struct Gcc {
 }
 
 impl Gcc {
+<<<<<<< HEAD
     /// A model over what is known of the machine's tools.
+=======
+    /// A model over what is known of the machine's tools and headers.
+>>>>>>> models
     pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>, scanner: Arc<Scanner>) -> Self {
         Self {
             tools,
@@ -77,7 +83,7 @@ impl Model for Gcc {
     }
 
     fn model(&self, invocation: &Invocation, files: &dyn FileView) -> Modelled {
-        match Planner::new(self, invocation, files).and_then(Planner::plan) {
+        match Planner::new(self, invocation, &Seen::new(files)).and_then(Planner::plan) {
             Ok(plan) => Modelled::Thunks(Box::new(plan)),
             Err(stop) => stop.into(),
         }

@@ -16,7 +16,7 @@ use super::{outputs, response};
 use crate::inputs::InputSet;
 use crate::link::{self, LinkCall, LinkItem, Linked};
 use crate::model::{FileView, Invocation, Plan, PlannedOutput, Reason, root_path};
-use crate::toolchain::ToolFiles;
+use crate::toolchain::{Family, ToolFiles};
 
 /// Directories of which a sandbox keeps only what was declared.
 const NOT_HARVESTED: [&str; 4] = ["/tmp", "/var/tmp", "/dev", "/proc"];
@@ -90,6 +90,9 @@ impl<'a> Planner<'a> {
 
     fn units(&mut self, environment: &Environment) -> Result<Vec<Unit>, Stop> {
         let driver = self.gcc.tools.driver(&self.invocation.program, self.files)?;
+        if driver.family == Family::Clang {
+            return Err(Reason::NoModel("clang".to_owned()).into());
+        }
         let mut programs = vec![environment.driver.as_path(), self.invocation.program.as_path()];
         for source in &self.call.sources {
             if let Some(name) = source.language.compiler() {
@@ -112,6 +115,7 @@ impl<'a> Planner<'a> {
         programs.sort();
         programs.dedup();
         let (version, files) = self.gcc.tools.stamped_files_of(&programs, self.files)?;
+        environment::check_libraries(self.invocation, &files, self.files)?;
         self.set.add_all(&files);
         let units = Units {
             gcc: self.gcc,
