@@ -170,7 +170,9 @@ fn trace_leaves_placeholders_and_force_makes_them() {
 fn a_placeholder_whose_thunk_is_gone_is_a_clear_error() {
     let field = field();
     check(&field, "trace make", 0, &[]);
-    fs::remove_dir_all(field.tree().join(".ggr")).expect("trace made a repository");
+    let thunks = field.tree().join(".ggr/thunks");
+    fs::remove_dir_all(&thunks).expect("trace wrote thunks");
+    fs::create_dir(&thunks).expect("it was just removed");
     check(&field, "force prog", 117, &["prog"]);
 }
 

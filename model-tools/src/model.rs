@@ -132,8 +132,20 @@ pub struct PlannedOutput {
     pub path: PathBuf,
     /// Which output it is.
     pub output: OutputRef,
-    /// The permission bits that the tool would give it, before the umask (0o666 or 0o777).
+    /// The permission bits that the tool would give it, before the umask (0o666 or 0o777); with [`UNMASKED`], those that
+    /// the file has and keeps.
     pub permissions: u32,
+}
+
+/// In [`PlannedOutput::permissions`]: the tool rewrites the file in its place, and no umask applies.
+pub const UNMASKED: u32 = 1 << 31;
+
+impl PlannedOutput {
+    /// The permission bits that the file gets from a caller with this umask.
+    pub fn mode(&self, umask: u32) -> u32 {
+        let bits = self.permissions & 0o7777;
+        if self.permissions & UNMASKED == 0 { bits & !umask } else { bits }
+    }
 }
 
 /// What a command comes to: its whole effect.

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::intercept::enter::{FAILED, Plan, READY};
-use crate::intercept::{inherit, kill};
 use crate::intercept::supervisor::{Supervisor, Watcher};
+use crate::intercept::{inherit, kill};
 
 use super::Interception;
 use super::callers::{self, Sink};

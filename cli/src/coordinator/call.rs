@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ggr_backends::drive::Finished;
@@ -63,7 +63,7 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         return run_here(&session, stream, pid, tool, false).await;
     }
     let Some(call) = understand(&session, pid, request) else {
-        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
+        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8), None);
         return run_here(&session, stream, pid, tool, true).await;
     };
     session.report(&Event::Called(Arc::new(crate::report::Call {
@@ -82,7 +82,8 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         }
         Answer::RunHere(ended) => {
             let slot = ended.takes_slot();
-            session.note_here(pid, &tool, &ended);
+            session.settle_before_failure(&call, &ended).await;
+            session.note_here(pid, &tool, &ended, Some(&call));
             run_here(&session, stream, pid, tool, slot).await
         }
     }
@@ -180,6 +181,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
+    session.keep_thunks(&plan);
     let mut wanted = None;
     if hold_back {
         wanted = Some(session.held_back().add(&plan, &ids));
@@ -207,5 +209,52 @@ fn finish(session: &Session, call: &Call, plan: &Plan, reductions: &[Arc<Finishe
     match written.and_then(|()| session.printed(reductions)) {
         Ok((stdout, stderr)) => Answer::Exit { code: 0, stdout, stderr },
         Err(error) => Answer::RunHere(Ended::Unwritable(error.to_string())),
+    }
+}
+
+/// The files that a command line names as its outputs in the usual ways (`-o FILE`, `-c SOURCE`, `ar rc FILE.a`), for `ggr why`
+/// to find a call by. A guess that is wrong misleads nobody: only that command reads it.
+pub(super) fn named_outputs(invocation: &Invocation) -> Vec<PathBuf> {
+    let args = invocation.args.get(1..).unwrap_or_default();
+    let after = |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1)).cloned();
+    let joined = args.iter().find_map(|arg| arg.strip_prefix("-o").filter(|rest| !rest.is_empty()));
+    let operands = || args.iter().filter(|arg| !arg.starts_with('-'));
+    let named: Vec<PathBuf> = if let Some(output) = after("-o").or_else(|| joined.map(str::to_owned)) {
+        vec![output.into()]
+    } else if args.iter().any(|arg| arg == "-c") {
+        let object =
+            |source: &String| Path::new(source).file_name().map(|name| Path::new(name).with_extension("o"));
+        operands().filter(|arg| arg.contains('.')).filter_map(object).collect()
+    } else {
+        operands().find(|arg| arg.ends_with(".a")).map(PathBuf::from).into_iter().collect()
+    };
+    named.into_iter().map(|path| invocation.dir.join(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_found_on_usual_command_lines() {
+        let check = |line: &str, expected: &[&str]| {
+            let invocation = Invocation {
+                program: "/usr/bin/x".into(),
+                args: line.split(' ').map(str::to_owned).collect(),
+                env: BTreeMap::new(),
+                dir: "/w".into(),
+                stderr_is_terminal: false,
+            };
+            assert_eq!(
+                named_outputs(&invocation),
+                expected.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                "{line}"
+            );
+        };
+        check("gcc -c a.c -o d/a.o", &["/w/d/a.o"]);
+        check("gcc -oprog a.o", &["/w/prog"]);
+        check("gcc -c src/a.c b.c", &["/w/a.o", "/w/b.o"]);
+        check("ar rc lib.a a.o", &["/w/lib.a"]);
+        check("gcc --version", &[]);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn put_in_place(
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
         for output in &plan.outputs {
-            let permissions = output.permissions & !call.umask;
+            let permissions = output.mode(call.umask);
             session.journal(&output.path, &output.output)?;
             placeholders.push(session.placeholders().create(
                 &output.path,
@@ -49,6 +49,7 @@ pub(crate) fn put_in_place(
         }
         for (path, bytes) in &plan.written {
             std::fs::write(path, bytes)?;
+            session.placeholders().note_written(path);
         }
         Ok(())
     };
@@ -79,6 +80,10 @@ async fn follow(session: Arc<Session>, mut deferred: Deferred) {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
                 Ok(()) => session.print_for_build(&reductions),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let ended = Ended::Infra(error.to_string());
+                    run_for_real(&session, &deferred, &ended).await;
+                }
                 Err(error) => {
                     session.fail_build(format!("writing the outputs of `{}`: {error}", deferred.plan.label))
                 }
@@ -96,8 +101,7 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
             .iter()
             .find_map(|reduction| reduction.output(&planned.output.name))
             .ok_or_else(|| io::Error::other(format!("output `{}` was not made", planned.output.name.0)))?;
-        let blob = session.blob_file(entry.blob)?;
-        session.placeholders().fill(placeholder, &blob)?;
+        session.placeholders().fill(placeholder, &session.checked_bytes(entry.blob)?)?;
         session.remember(placeholder, entry.blob);
         session.journal_done(&planned.path);
         session.report(&Event::Materialized { path: planned.path.clone(), bytes: entry.blob.size() });
@@ -150,7 +154,7 @@ fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Outp
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,
             blob,
-            permissions: planned.permissions,
+            permissions: planned.mode(0),
         };
         outputs.insert(planned.output.name.clone(), entry);
         if placeholder.stands_at(&planned.path) {
@@ -158,7 +162,7 @@ fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Outp
             session.placeholders().forget(placeholder);
         } else {
             let moved = placeholder.current_path().is_some();
-            session.placeholders().fill(placeholder, &session.blob_file(blob)?)?;
+            session.placeholders().fill(placeholder, &session.checked_bytes(blob)?)?;
             if moved {
                 super::placeholders::remove_if_there(&planned.path)?;
             }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use call::{Answer, Call, decide};
+pub(crate) use placeholders::fill_in_place;
 pub(crate) use session::{Output, Parts, Session};
 
 pub(crate) use build::StartError;
@@ -218,7 +219,10 @@ async fn changed_course(session: &Arc<Session>) -> Result<Option<BuildEnd>, RunE
     session.abandon().await;
     match course {
         Course::Broken(why) => Err(RunError::Broken(why)),
-        Course::Going | Course::Again => Ok(None),
+        Course::Going | Course::Again => {
+            session.placeholders().roll_back();
+            Ok(None)
+        }
     }
 }
 

@@ -138,7 +138,7 @@ fn named_file(call: &Notification) -> Option<FileId> {
     let (dirfd, path, flags) = match nr {
         libc::SYS_openat => (args[0] as i32, args[1], args[2] as i32),
         libc::SYS_open => (libc::AT_FDCWD, args[0], args[1] as i32),
-        libc::SYS_openat2 | libc::SYS_execveat => (args[0] as i32, args[1], 0),
+        libc::SYS_openat2 | libc::SYS_execveat | libc::SYS_statx => (args[0] as i32, args[1], 0),
         _ => (libc::AT_FDCWD, args[0], 0),
     };
     if flags & libc::O_DIRECTORY != 0

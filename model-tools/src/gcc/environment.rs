@@ -258,7 +258,8 @@ mod tests {
     fn gathered(env: &[(&str, &str)]) -> Result<Environment, Reason> {
         let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let (program, dir) = (PathBuf::from("/usr/bin/gcc"), PathBuf::from("/usr/lib"));
-        let invocation = Invocation { program, args: vec!["gcc".into()], env, dir, stderr_is_terminal: false };
+        let invocation =
+            Invocation { program, args: vec!["gcc".into()], env, dir, stderr_is_terminal: false };
         let (view, trails) = (DiskView::new(), Trails::new());
         gather(&invocation, false, (&mut InputSet::new(&view, &trails), &Searches::default()), &view)
     }

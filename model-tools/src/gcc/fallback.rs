@@ -11,6 +11,9 @@ use super::text::Texts;
 use crate::model::{FileView, Found, Reason};
 use crate::scan::{Dep, DirClass, DirFlag, Forced, MacroFlag, Scan, ScanRequest};
 
+/// Why a call runs here that the preprocessor refuses: the real tool says it best.
+pub const PREPROCESSOR_FAILS: &str = "the preprocessor fails";
+
 /// Asks the compiler itself which files it reads.
 ///
 /// # Errors
@@ -81,7 +84,7 @@ fn run(request: &ScanRequest, env: &BTreeMap<String, String>, mode: &str) -> Res
         .map_err(|error| Reason::Other(format!("`{}`: {error}", request.compiler.program.display())))?;
     let text = String::from_utf8(output.stdout).map_err(|_| Reason::NotUtf8)?;
     if !output.status.success() {
-        return Err(Reason::Other("the preprocessor fails".into()).into());
+        return Err(Reason::Other(PREPROCESSOR_FAILS.into()).into());
     }
     Ok(names(&text))
 }

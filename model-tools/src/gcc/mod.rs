@@ -34,6 +34,7 @@ use crate::model::{FileView, Invocation, Model, Modelled};
 use crate::scan::{AskCompiler, Scanner};
 use crate::toolchain::{ToolFiles, Tools};
 use environment::Searches;
+pub use fallback::PREPROCESSOR_FAILS;
 use native::Natives;
 use planner::Planner;
 use source::Personality;

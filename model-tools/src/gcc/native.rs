@@ -42,7 +42,9 @@ impl Natives {
         files: &dyn FileView,
     ) -> Result<Vec<String>, Reason> {
         let records = |flag: &String| {
-            ["-g", "-frecord-gcc-switches", "-fverbose-asm", "-flto"].iter().any(|name| flag.starts_with(name))
+            ["-g", "-frecord-gcc-switches", "-fverbose-asm", "-flto"]
+                .iter()
+                .any(|name| flag.starts_with(name))
         };
         if call.flags.iter().any(records) {
             return Err(Reason::LocalFlag("-march=native".into()));
@@ -105,12 +107,9 @@ mod tests {
     fn what_the_driver_prints_is_read() {
         let said = "Target: x\nCOLLECT_GCC_OPTIONS='-march=native'\n /x/cc1 -E -quiet -imultiarch x86 /dev/null \
                     \"-march=znver3\" -mmmx -mno-3dnow --param \"l1-cache-size=32\" -mtune=znver3 -fcf\nCOMPILER_PATH=/x\n";
-        assert_eq!(read(said), [
-            "-march=znver3",
-            "-mmmx",
-            "-mno-3dnow",
-            "--param=l1-cache-size=32",
-            "-mtune=znver3"
-        ]);
+        assert_eq!(
+            read(said),
+            ["-march=znver3", "-mmmx", "-mno-3dnow", "--param=l1-cache-size=32", "-mtune=znver3"]
+        );
     }
 }

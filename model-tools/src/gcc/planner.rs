@@ -146,8 +146,7 @@ impl<'a> Planner<'a> {
                 self.set.add_dir(&self.invocation.dir, parent)?;
             }
         }
-        for at in 0..self.call.sources.len() {
-            let source = self.call.sources[at].clone();
+        for (source, unit) in self.call.sources.clone().into_iter().zip(units) {
             if let Some(name) = outputs::object(&self.call, &source) {
                 self.declare_one(&name, &source)?;
             }
@@ -157,8 +156,7 @@ impl<'a> Planner<'a> {
                 Err(Reason::SpecialOutput(special)) if special == "/dev/null" => continue,
                 Err(reason) => return Err(reason.into()),
             };
-            match units[at].scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan))
-            {
+            match unit.scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan)) {
                 Some(text) if self.exact() => self.written.push((path.as_path().to_owned(), text)),
                 _ => drop(self.outputs.insert(path, 0o666)),
             }
@@ -223,11 +221,11 @@ impl<'a> Planner<'a> {
             let _ = self.set.add(Path::new("/"), Path::new("/etc/localtime"));
         }
         let deferrable = self.exact();
-        let written_below = |dir: &&str| {
+        let written_below = |dir: &str| {
             self.invocation.dir.starts_with(dir)
                 || self.outputs.keys().any(|path| path.as_path().starts_with(dir))
         };
-        if self.undeclared() && NOT_HARVESTED.iter().any(|dir| written_below(&dir)) {
+        if self.undeclared() && NOT_HARVESTED.iter().any(|dir| written_below(dir)) {
             return Err(Reason::Other("files beside the output in a temporary directory".into()).into());
         }
         let thunk = Thunk {

@@ -35,20 +35,6 @@ use options::LdArg;
 use template::{Template, Templates};
 use walk::{Settings, Walk};
 
-/// Variables that change what a linker or `collect2` does, beside those of the compiler driver.
-pub const ENVIRONMENT: &[&str] = &[
-    "COLLECT_NO_DEMANGLE",
-    "COMPILER_PATH",
-    "GCC_EXEC_PREFIX",
-    "GNUTARGET",
-    "LDEMULATION",
-    "LD_LIBRARY_PATH",
-    "LD_RUN_PATH",
-    "LIBRARY_PATH",
-    "PATH",
-    "SOURCE_DATE_EPOCH",
-];
-
 /// Why the files of a link cannot be told now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Halt {

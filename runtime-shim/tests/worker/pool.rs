@@ -1,25 +1,18 @@
 //! The local pool over the real worker keeps every promise of a backend.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use ggr_backends::contract::{self, Jobs};
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_ir::{Harvest, Job, Kind, Limits};
-use ggr_shim::bench::Kit;
+use ggr_shim::bench::{Kit, command};
 
 use crate::harness::{PROGRAMS, worker_program};
 
 fn job(kit: &Kit, label: &str, script: &str, outputs: &[&str]) -> Job {
-    let thunk = kit.thunk(
-        "/usr/bin/dash",
-        &["sh", "-c", script],
-        BTreeMap::new(),
-        "/work",
-        outputs,
-        Harvest::Declared,
-    );
+    let call = command(&["/usr/bin/dash", "-c", script], "/work");
+    let thunk = kit.thunk(call, outputs, Harvest::Declared);
     Job {
         id: thunk.id(),
         thunk: Arc::new(thunk),
