@@ -58,11 +58,6 @@ const BEHIND_TRIPLET: &[&str] = &[
     "strip",
 ];
 
-/// Where the scanner's own, larger memo stands.
-fn scans_beside(memo: &Path) -> PathBuf {
-    memo.with_extension("scans")
-}
-
 /// All models of a session, with what they remember.
 pub struct Models {
     tools: Arc<Tools>,
@@ -77,11 +72,7 @@ impl Models {
     /// The models that ggr brings along, starting from what [`Models::save`] left in this file. A memo that is missing,
     /// damaged or of another version means that tools are asked anew.
     pub fn standard(memo: &Path) -> Self {
-<<<<<<< HEAD
-        let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans_beside(memo)));
-=======
         let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans(memo)));
->>>>>>> models
         let memo = read_memo(memo).unwrap_or_default();
         let part = |name: &str| memo.get(name).map_or(&[][..], Vec::as_slice);
         let tools = Arc::new(Tools::new(Records::from_bytes(part("tools")).unwrap_or_default()));
@@ -119,7 +110,6 @@ impl Models {
     /// # Errors
     /// As the file system says.
     pub fn save(&self, memo: &Path) -> io::Result<()> {
-        self.scanner.save(&scans_beside(memo))?;
         let parts =
             BTreeMap::from([("links", self.linkers.records()), ("tools", self.tools.records().to_bytes())]);
         let bytes = postcard::to_extend(&parts, vec![VERSION]).map_err(io::Error::other)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ggr_backends::drive::Finished;
+use ggr_backends::scheduler::Urgency;
 use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
 use tokio::sync::watch;
@@ -75,7 +76,7 @@ async fn follow(session: Arc<Session>, mut deferred: Deferred) {
         // The session ends and nobody has asked: the placeholder stays.
         return;
     }
-    match session.results(&deferred.ids).await {
+    match session.results(&deferred.ids, Urgency::Eventual).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {

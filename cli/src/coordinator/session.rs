@@ -318,10 +318,18 @@ impl Session {
     }
 
     /// Waits for results.
-    pub(crate) async fn results(&self, ids: &[ThunkId]) -> Result<Vec<Arc<Finished>>, Ended> {
+    pub(crate) async fn results(
+        &self,
+        ids: &[ThunkId],
+        urgency: Urgency,
+    ) -> Result<Vec<Arc<Finished>>, Ended> {
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
-            let finished = self.driver.verdict(*id).await.map_err(|failure| Ended::from(&*failure))?;
+            let verdict = match urgency {
+                Urgency::Awaited => self.driver.verdict(*id).await,
+                Urgency::Eventual => self.driver.follow(*id).await,
+            };
+            let finished = verdict.map_err(|failure| Ended::from(&*failure))?;
             self.finished.write().expect("no holder panics").insert(*id, Arc::clone(&finished));
             results.push(finished);
         }

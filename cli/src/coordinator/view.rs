@@ -1,53 +1,52 @@
 //! The user's files as models see them: placeholders known, hashes remembered by stat, blobs in the store.
 
 use std::fs::{self, Metadata};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-<<<<<<< HEAD
-=======
-use std::time::SystemTime;
->>>>>>> models
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::{FileView, Found};
-<<<<<<< HEAD
 
-use rustc_hash::{FxHashMap, FxHashSet};
-=======
-use rustc_hash::{FxHashMap, FxHasher};
->>>>>>> models
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::placeholders::Placeholders;
 use crate::intercept::supervisor::FileId;
+
+fn number(path: &Path) -> u64 {
+    let mut hasher = FxHasher::default();
+    path.as_os_str().hash(&mut hasher);
+    hasher.finish()
+}
 
 /// See the module's documentation.
 pub(crate) struct View {
     placeholders: Arc<Placeholders>,
     store: Arc<FsStore>,
     memo: Arc<StatMemo>,
-<<<<<<< HEAD
     /// What we wrote ourselves, which nobody has opened for writing since. (A memo by stat does not trust a file for some
     /// milliseconds after it was written, and a link follows its compiles at once.)
     own: RwLock<FxHashMap<FileId, (Stamp, BlobId)>>,
+    /// What was looked at in this session, by path (its hash) and stamp.
+    stamped: RwLock<FxHashMap<(u64, u64), (BlobId, bool)>>,
     /// Files that somebody of the build has opened for writing.
     distrusted: RwLock<FxHashSet<FileId>>,
-=======
-    /// Blobs that were in the store in this session, and whether anybody may execute the file, by its stamp.
-    stamped: RwLock<FxHashMap<u64, (BlobId, bool)>>,
->>>>>>> models
 }
 
 impl View {
     pub(crate) fn new(placeholders: Arc<Placeholders>, store: Arc<FsStore>, memo: Arc<StatMemo>) -> Self {
-<<<<<<< HEAD
-        Self { placeholders, store, memo, own: RwLock::default(), distrusted: RwLock::default() }
-=======
-        Self { placeholders, store, memo, stamped: RwLock::default() }
->>>>>>> models
+        Self {
+            placeholders,
+            store,
+            memo,
+            own: RwLock::default(),
+            stamped: RwLock::default(),
+            distrusted: RwLock::default(),
+        }
     }
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
@@ -109,23 +108,15 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-<<<<<<< HEAD
         let meta = self.regular(path)?;
         if let Some(blob) = self.of_our_own(&meta) {
             return Ok((blob, meta.mode() & 0o111 != 0));
-=======
-        let stamp = Stamp::of(&self.regular(path)?);
-        let (blob, executable) = self.memo.blob(&self.store, path).map_err(io::Error::other)?;
-        // The memo does not remember a file that was changed just now: its bytes may change again under the same stamp.
-        if self.memo.get(&stamp) == Some(blob) {
-            self.stamped.write().expect("no writer panics").insert(number(&stamp), (blob, executable));
->>>>>>> models
         }
-        Ok((blob, executable))
+        self.memo.blob(&self.store, path).map_err(io::Error::other)
     }
 
     fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
-        let known = self.stamped.read().expect("no writer panics").get(&stamp).copied();
+        let known = self.stamped.read().expect("no holder panics").get(&(number(path), stamp)).copied();
         known.map_or_else(|| self.blob(path), Ok)
     }
 
@@ -138,19 +129,14 @@ impl FileView for View {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-<<<<<<< HEAD
         // Of the bytes, not of the inode: what was remembered of a tree then holds for a fresh copy of it too. Who asks
         // needs the blob anyway, so hashing it is work done early, and a file is hashed once.
-        let (blob, _) = self.blob(path).ok()?;
-        blob.hash().as_bytes().first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-=======
-        self.regular(path).ok().map(|meta| number(&Stamp::of(&meta)))
->>>>>>> models
+        let (blob, executable) = self.blob(path).ok()?;
+        let stamp = u64::from_le_bytes(*blob.hash().as_bytes().first_chunk().expect("a hash has 32 bytes"));
+        let key = (number(path), stamp);
+        if !self.stamped.read().expect("no holder panics").contains_key(&key) {
+            self.stamped.write().expect("no holder panics").insert(key, (blob, executable));
+        }
+        Some(stamp)
     }
-}
-
-fn number(stamp: &Stamp) -> u64 {
-    let mut hasher = FxHasher::default();
-    stamp.hash(&mut hasher);
-    hasher.finish()
 }

@@ -257,17 +257,8 @@ impl Bench {
         let dir = tempfile::tempdir_in(std::env::home_dir().unwrap()).unwrap();
         prepare(dir.path(), TREE);
         let tools = Arc::new(Tools::default());
-<<<<<<< HEAD
-        let scanner = Scanner::new(Box::new(AskCompiler::default()));
-        Self {
-            dir,
-            view: DiskView::new(),
-            gcc: Gcc::new(tools, Arc::new(Linkers::default()), Arc::new(scanner)),
-        }
-=======
         let scanner = Arc::new(Scanner::new(Box::new(AskCompiler::default())));
         Self { dir, view: DiskView::new(), gcc: Gcc::new(tools, Arc::new(Linkers::default()), scanner) }
->>>>>>> models
     }
 
     fn invocation(&self, line: &str) -> Invocation {

@@ -55,11 +55,7 @@ pub struct Gcc {
 }
 
 impl Gcc {
-<<<<<<< HEAD
-    /// A model over what is known of the machine's tools.
-=======
     /// A model over what is known of the machine's tools and headers.
->>>>>>> models
     pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>, scanner: Arc<Scanner>) -> Self {
         Self {
             tools,
