@@ -43,8 +43,8 @@ use pack::Packer;
 use record::{Pending, Record, Work};
 use recorder::Recorder;
 
-/// Messages that may wait for the driver.
-pub const INBOX: usize = 4096;
+/// Messages that may wait for the driver: some milliseconds of work. Each may hold a thunk, of 2 KiB and more.
+pub const INBOX: usize = 512;
 
 /// Events that a slow reader may be behind; about 200 bytes each, which the channel holds from the start.
 const EVENTS: usize = 4096;

@@ -95,8 +95,8 @@ pub trait FileView: Send + Sync {
     /// The id of a blob of these bytes (a symlink's target, say), in the store when this returns.
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId>;
 
-    /// A number that changes whenever the regular file at the path may have changed (from device, inode, size, mtime and
-    /// ctime); nothing if it is missing, no file, or a placeholder.
+    /// A number that changes whenever the bytes of the regular file at the path may have changed (made from the bytes, or
+    /// from device, inode, size, mtime and ctime); nothing if it is missing, no file, or a placeholder.
     fn stamp(&self, path: &Path) -> Option<u64>;
 }
 
@@ -202,4 +202,20 @@ pub trait Model: Send + Sync {
 /// A checked path below `/` for a thunk, from a path on this machine.
 pub fn root_path(path: &Path) -> Result<RootPath, Reason> {
     path.to_str().and_then(|text| RootPath::new(text).ok()).ok_or(Reason::NotUtf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_umask_applies_unless_the_file_is_rewritten_in_its_place() {
+        let mode = |permissions, umask| {
+            let output = OutputRef { thunk: ggr_ir::ThunkId::synthetic(1), name: "x".into() };
+            PlannedOutput { path: "/x".into(), output, permissions }.mode(umask)
+        };
+        assert_eq!(mode(0o777, 0o022), 0o755);
+        assert_eq!(mode(0o666, 0o077), 0o600);
+        assert_eq!(mode(UNMASKED | 0o776, 0o022), 0o776);
+    }
 }

@@ -109,7 +109,7 @@ pub struct DriverHandle {
 }
 
 impl DriverHandle {
-    /// Hands over a thunk. Waits while the driver is thousands of messages behind. A thunk that was submitted before is
+    /// Hands over a thunk. Waits while the driver is hundreds of messages behind. A thunk that was submitted before is
     /// not submitted again, unless it has failed since.
     pub async fn submit(&self, submission: Submission) {
         self.send(Message::Submit(submission)).await;

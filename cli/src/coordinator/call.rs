@@ -197,7 +197,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
         }
     }
-    match session.results(&ids).await {
+    match session.results(&ids, Urgency::Awaited).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
         Err(ended) => Answer::RunHere(ended),
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ggr_backends::drive::Finished;
+use ggr_backends::scheduler::Urgency;
 use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
 use tokio::sync::watch;
@@ -75,7 +76,7 @@ async fn follow(session: Arc<Session>, mut deferred: Deferred) {
         // The session ends and nobody has asked: the placeholder stays.
         return;
     }
-    match session.results(&deferred.ids).await {
+    match session.results(&deferred.ids, Urgency::Eventual).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
@@ -101,8 +102,10 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
             .iter()
             .find_map(|reduction| reduction.output(&planned.output.name))
             .ok_or_else(|| io::Error::other(format!("output `{}` was not made", planned.output.name.0)))?;
-        session.placeholders().fill(placeholder, &session.checked_bytes(entry.blob)?)?;
-        session.remember(placeholder, entry.blob);
+        let path = session.placeholders().fill(placeholder, &session.checked_bytes(entry.blob)?)?;
+        if let Some(path) = path {
+            session.remember(&path, entry.blob);
+        }
         session.journal_done(&planned.path);
         session.report(&Event::Materialized { path: planned.path.clone(), bytes: entry.blob.size() });
     }

@@ -25,7 +25,8 @@ const HEAD: usize = 4096;
 
 /// One placeholder.
 pub(crate) struct Placeholder {
-    file: File,
+    /// Open as long as it is a placeholder: a program that is open for writing cannot be executed (`ETXTBSY`).
+    file: Mutex<Option<File>>,
     id: FileId,
     /// Where it was made.
     pub(crate) path: PathBuf,
@@ -70,7 +71,7 @@ impl Placeholders {
         let meta = file.metadata()?;
         let id = (meta.dev(), meta.ino());
         let made = Arc::new(Placeholder {
-            file,
+            file: Mutex::new(Some(file)),
             id,
             path: path.to_owned(),
             output,
@@ -85,7 +86,7 @@ impl Placeholders {
         files.insert(id, Arc::clone(&made));
         self.count.fetch_add(1, Ordering::AcqRel);
         // Only with its name can anybody open it: it is whole then, and on the table.
-        if !named && let Err(error) = give_name(&made.file, path) {
+        if !named && let Err(error) = made.give_name() {
             files.remove(&id);
             self.count.fetch_sub(1, Ordering::AcqRel);
             return Err(error);
@@ -133,14 +134,22 @@ impl Placeholders {
         self.files.lock().expect("no holder panics").values().cloned().collect()
     }
 
-    /// Puts the real bytes into the placeholder and lets go whoever waits for it.
+    /// Puts the real bytes into the placeholder and lets go whoever waits for it. Gives where the file is now; nothing if it
+    /// was deleted.
     ///
     /// # Errors
     /// The placeholder stays what it is if its bytes cannot be written (a full disk).
-    pub(crate) fn fill(&self, placeholder: &Placeholder, bytes: &[u8]) -> io::Result<()> {
-        fill_in_place(&placeholder.file, bytes)?;
+    pub(crate) fn fill(&self, placeholder: &Placeholder, bytes: &[u8]) -> io::Result<Option<PathBuf>> {
+        let path = placeholder.current_path();
+        let file = placeholder.file.lock().expect("no holder panics").take();
+        if let Some(file) = file
+            && let Err(error) = fill_in_place(&file, bytes)
+        {
+            *placeholder.file.lock().expect("no holder panics") = Some(file);
+            return Err(error);
+        }
         self.forget(placeholder);
-        Ok(())
+        Ok(path)
     }
 
     /// Takes the placeholder off the table (its file has become real, or is gone) and lets go whoever waits.
@@ -148,6 +157,7 @@ impl Placeholders {
         if self.files.lock().expect("no holder panics").remove(&placeholder.id).is_some() {
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
+        placeholder.file.lock().expect("no holder panics").take();
         placeholder.settled.send_replace(true);
         placeholder.held.lock().expect("no holder panics").clear();
     }
@@ -188,9 +198,29 @@ impl Placeholder {
 
     /// Where the file is now; nothing if it was deleted.
     pub(crate) fn current_path(&self) -> Option<PathBuf> {
-        let path = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()?;
+        if self.stands_at(&self.path) {
+            return Some(self.path.clone());
+        }
+        let file = self.file.lock().expect("no holder panics");
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_ref()?.as_raw_fd())).ok()?;
         let meta = fs::symlink_metadata(&path).ok()?;
         ((meta.dev(), meta.ino()) == self.id).then_some(path)
+    }
+
+    /// Gives a file without a name its name, and opens it again under it: the kernel then knows where it is, also after it
+    /// was moved.
+    fn give_name(&self) -> io::Result<()> {
+        let mut file = self.file.lock().expect("no holder panics");
+        let Some(nameless) = file.as_ref() else { return Ok(()) };
+        let from = format!("/proc/self/fd/{}", nameless.as_raw_fd());
+        rustix::fs::linkat(CWD, from, CWD, &self.path, AtFlags::SYMLINK_FOLLOW)?;
+        let named = OpenOptions::new().read(true).write(true).open(&self.path);
+        let same = |file: &File| file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id);
+        // Somebody may have moved it already: then the first descriptor has to do.
+        if let Some(named) = named.ok().filter(same) {
+            *file = Some(named);
+        }
+        Ok(())
     }
 
     /// Whether this is the file at the path.
@@ -222,11 +252,6 @@ fn new_file(path: &Path) -> io::Result<(File, bool)> {
         }
         Err(e) => Err(e.into()),
     }
-}
-
-fn give_name(file: &File, path: &Path) -> io::Result<()> {
-    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-    rustix::fs::linkat(CWD, nameless, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(Into::into)
 }
 
 /// Sets a file's times back to what they were: make compares them.

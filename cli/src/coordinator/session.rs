@@ -318,10 +318,18 @@ impl Session {
     }
 
     /// Waits for results.
-    pub(crate) async fn results(&self, ids: &[ThunkId]) -> Result<Vec<Arc<Finished>>, Ended> {
+    pub(crate) async fn results(
+        &self,
+        ids: &[ThunkId],
+        urgency: Urgency,
+    ) -> Result<Vec<Arc<Finished>>, Ended> {
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
-            let finished = self.driver.verdict(*id).await.map_err(|failure| Ended::from(&*failure))?;
+            let verdict = match urgency {
+                Urgency::Awaited => self.driver.verdict(*id).await,
+                Urgency::Eventual => self.driver.follow(*id).await,
+            };
+            let finished = verdict.map_err(|failure| Ended::from(&*failure))?;
             self.finished.write().expect("no holder panics").insert(*id, Arc::clone(&finished));
             results.push(finished);
         }
@@ -476,10 +484,9 @@ impl Session {
         self.store.put_bytes(bytes).map_err(io::Error::other)
     }
 
-    pub(crate) fn remember(&self, placeholder: &Placeholder, blob: BlobId) {
-        if let Some(path) = placeholder.current_path() {
-            self.view.remember(&path, blob);
-        }
+    /// Notes what a file of the user's holds, which was just written.
+    pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
+        self.view.remember(path, blob);
     }
 
     /// Writes a plan's files where the tool would have written them.
@@ -659,6 +666,10 @@ impl Drop for RunHereMark<'_> {
 impl Watcher for Session {
     fn any(&self) -> bool {
         self.placeholders.len() > 0
+    }
+
+    fn written(&self, file: FileId) {
+        self.view.distrust(file);
     }
 
     fn opened(&self, file: FileId, held: Held) {

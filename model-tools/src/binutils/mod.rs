@@ -278,4 +278,22 @@ mod tests {
         check("LC_MESSAGES", "de_DE.UTF-8", false);
         check("LANG", "enm", false);
     }
+
+    #[test]
+    fn bitcode_is_expected_once_clang_was_asked_for_it() {
+        let shared = Arc::new(Binutils::default());
+        let watched = Watched::new(strip::Strip::new(shared.clone()), shared.clone());
+        let call = |line: &str| {
+            let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let program = Path::new("/usr/bin").join(&args[0]);
+            let dir = PathBuf::from("/");
+            let invocation =
+                Invocation { program, args, env: BTreeMap::new(), dir, stderr_is_terminal: false };
+            watched.model(&invocation, &crate::testing::DiskView::new());
+            shared.plugins.bitcode_expected()
+        };
+        assert!(!call("clang-14 -c a.c"));
+        assert!(!call("gcc-12 -flto -c a.c"));
+        assert!(call("clang++-14 -flto=thin -c a.cc"));
+    }
 }

@@ -16,11 +16,9 @@
 //! let bytes = depfile(&scan, &[Target::Quoted("foo.o".into())], &DepfileOptions::default());
 //! ```
 
-mod builtin;
 mod clean;
 mod conditions;
 mod depfile;
-mod directives;
 mod expand;
 mod expr;
 mod facts;
@@ -30,7 +28,6 @@ mod macros;
 mod memo;
 mod mode;
 mod persist;
-mod quick;
 mod request;
 mod result;
 mod scanner;
@@ -46,6 +43,3 @@ pub use facts::{AskCompiler, CompilerFacts, Facts};
 pub use request::{Compiler, DirClass, DirFlag, Forced, Language, MacroFlag, ScanRequest};
 pub use result::{Dep, Scan, ScanMiss};
 pub use scanner::Scanner;
-
-#[cfg(test)]
-mod tests;
