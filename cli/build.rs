@@ -19,8 +19,7 @@ fn main() {
             "-Cpanic=abort",
         ])
         .args(["-Clto=fat", "-Ccodegen-units=1", "-Cstrip=symbols", "-Ctarget-feature=+crt-static"])
-        .args(["-Crelocation-model=static", "--cfg", "launcher_alone"])
-        .arg("--check-cfg=cfg(launcher_alone)")
+        .args(["-Crelocation-model=static"])
         .arg("-o")
         .arg(&out)
         .arg(&source)

@@ -13,7 +13,6 @@ use ggr_backends::store::inventory::InventoryError;
 use ggr_ir::json::JsonError;
 use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
 use ggr_ir::{ParseIdError, StoreError};
-use ggr_shim::worker::WorkerError;
 
 use crate::config::ConfigError;
 use crate::coordinator::{RunError, StartError};
@@ -92,9 +91,6 @@ pub(crate) enum Error {
     /// The repository could not be collected.
     #[error(transparent)]
     Collect(#[from] GcError),
-    /// A worker had to stop.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
     /// What was given as a thunk is none.
     #[error("`{place}`")]
     NoThunk {
@@ -155,7 +151,6 @@ impl Error {
             Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
             Self::Store(_) | Self::Repo(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
             Self::Inventory(_) | Self::Collect(_) => Kind::Repository,
-            Self::Worker(_) => Kind::Infrastructure,
             Self::Run(error) => error.kind(),
             Self::NotForced(_) => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
@@ -192,7 +187,7 @@ impl Error {
             Self::Inventory(_) | Self::Collect(_) => "check permissions; `ggr doctor` looks at them",
             Self::NoThunk { .. } => "`ggr show FILE` prints a thunk in the form that is read here",
             Self::Run(error) => return error.hint(),
-            Self::Io { .. } | Self::Report(_) | Self::Worker(_) => return None,
+            Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())
     }

@@ -21,7 +21,6 @@ mod thunk;
 mod trace;
 mod verify;
 mod why;
-mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -58,8 +57,6 @@ pub(crate) enum Command {
     Completions(completions::Args),
     Man(man::Args),
     Bench(bench::Args),
-    #[command(hide = true)]
-    Worker(worker::Args),
     /// A program that is none of ggr's commands, and its arguments.
     #[command(external_subcommand)]
     Build(Vec<OsString>),
@@ -79,7 +76,6 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Completions(args) => return completions::run(&args),
         Command::Man(args) => return man::run(&args),
-        Command::Worker(args) => return worker::run(global, &args),
         _ => {}
     }
     let context = Context::new(global)?;
@@ -100,7 +96,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),
-        Command::Completions(_) | Command::Man(_) | Command::Worker(_) => unreachable!("answered above"),
+        Command::Completions(_) | Command::Man(_) => unreachable!("answered above"),
     }
 }
 

@@ -18,6 +18,9 @@ use crate::intercept::kill;
 /// What the coordinator says when it ends by itself.
 const GOODBYE: &str = "goodbye";
 
+/// Milliseconds that a dying coordinator is waited for: it has at most its memory to give back.
+const DYING_TICKS: u32 = 10_000;
+
 /// The coordinator's end.
 pub(crate) struct Keeper {
     child: Child,
@@ -63,6 +66,7 @@ impl Drop for Keeper {
 
 /// The keeper's own process.
 pub(crate) fn run(repo: &Path) -> io::Result<()> {
+    let coordinator = rustix::process::getppid();
     let mut builds: Vec<Build> = Vec::new();
     for line in BufReader::new(io::stdin()).lines() {
         match line?.as_str() {
@@ -71,6 +75,14 @@ pub(crate) fn run(repo: &Path) -> io::Result<()> {
         }
     }
     builds.iter().for_each(Build::kill);
+    // The pipe closes while the coordinator is still dying; the lock of its journal may be the next descriptor to go. Its
+    // children get another parent only when all are closed (`exit_files` before `exit_notify`).
+    for _ in 0..DYING_TICKS {
+        if rustix::process::getppid() != coordinator {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     let repo = Repo::open(repo).map_err(io::Error::other)?;
     let journal = Journal::start(&repo).map_err(io::Error::other)?;
     heal::sweep(&journal).map(drop)
