@@ -21,6 +21,9 @@ const GOODBYE: &str = "goodbye";
 /// Milliseconds that a dying coordinator is waited for: it has at most its memory to give back.
 const DYING_TICKS: u32 = 10_000;
 
+/// How often a dead coordinator's journal is looked for, 25 ms apart.
+const SWEEPS: u32 = 20;
+
 /// The coordinator's end.
 pub(crate) struct Keeper {
     child: Child,
@@ -85,7 +88,12 @@ pub(crate) fn run(repo: &Path) -> io::Result<()> {
     }
     let repo = Repo::open(repo).map_err(io::Error::other)?;
     let journal = Journal::start(&repo).map_err(io::Error::other)?;
-    heal::sweep(&journal).map(drop)
+    // A worker that was being started shares the journal's lock until it has executed: look again for half a second.
+    for _ in 0..SWEEPS {
+        heal::sweep(&journal)?;
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    Ok(())
 }
 
 struct Build {
