@@ -7,19 +7,19 @@ use serde::Deserialize;
 
 /// One recorded compiler call.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Call {
+pub(crate) struct Call {
     /// The working directory.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The arguments, the compiler first.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
 }
 
 /// A call that preprocesses one source: the request, and the arguments that `-M` needs.
-pub struct Unit {
+pub(crate) struct Unit {
     /// What the scanner is asked.
-    pub request: ScanRequest,
+    pub(crate) request: ScanRequest,
     /// The compiler's arguments without output and dependency flags.
-    pub plain: Vec<String>,
+    pub(crate) plain: Vec<String>,
 }
 
 /// Flags with an argument of their own that do not matter here.
@@ -27,7 +27,7 @@ const SKIPPED: [&str; 5] = ["-o", "-MF", "-MT", "-MQ", "-L"];
 
 impl Call {
     /// The units that this call compiles.
-    pub fn units(&self) -> Vec<Unit> {
+    pub(crate) fn units(&self) -> Vec<Unit> {
         let mut flags = Vec::new();
         let (mut macros, mut forced, mut dirs) = (Vec::new(), Vec::new(), Vec::new());
         let mut sources: Vec<(String, Option<Language>)> = Vec::new();
@@ -36,7 +36,7 @@ impl Call {
         let mut plain = Vec::new();
         let mut args = self.args[1..].iter();
         while let Some(arg) = args.next() {
-            let mut joined = |name: &str| -> Option<String> {
+            let joined = |name: &str| -> Option<String> {
                 let rest = arg.strip_prefix(name)?;
                 if rest.is_empty() { args.clone().next().cloned() } else { Some(rest.to_owned()) }
             };

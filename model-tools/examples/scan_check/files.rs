@@ -12,9 +12,9 @@ use ggr_models::{FileView, Found};
 
 /// Files as they are; nothing is kept and nothing is stored. Counts what it is asked.
 #[derive(Default)]
-pub struct RealFiles {
+pub(crate) struct RealFiles {
     /// Calls of `find`, `stamp`, `directory`, `link_target` and `read`.
-    pub calls: [AtomicU64; 5],
+    pub(crate) calls: [AtomicU64; 5],
 }
 
 impl RealFiles {
@@ -23,7 +23,7 @@ impl RealFiles {
     }
 
     /// How many calls there were of each kind since the last time.
-    pub fn take_calls(&self) -> [u64; 5] {
+    pub(crate) fn take_calls(&self) -> [u64; 5] {
         self.calls.each_ref().map(|calls| calls.swap(0, Ordering::Relaxed))
     }
 }

@@ -137,7 +137,8 @@ fn measure(units: &[Unit], count: &Count) {
         let time = cpu_time() - started;
         let names = ["find", "stamp", "directory", "link_target", "read"];
         let calls = names.into_iter().zip(files.take_calls());
-        let calls: Vec<String> = calls.map(|(name, calls)| format!("{name} {}", calls / units.len() as u64)).collect();
+        let calls: Vec<String> =
+            calls.map(|(name, calls)| format!("{name} {}", calls / units.len() as u64)).collect();
         println!("  files asked a unit: {}", calls.join(", "));
         time
     };

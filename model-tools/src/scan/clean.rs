@@ -22,8 +22,6 @@ pub(crate) struct Cut {
     pub(crate) raw: usize,
     /// How many newlines were left out.
     pub(crate) lines: u32,
-    /// Whether it is a trigraph (whose one clean byte stands for three).
-    pub(crate) trigraph: bool,
 }
 
 impl<'a> Clean<'a> {
@@ -41,11 +39,7 @@ impl<'a> Clean<'a> {
                     Cow::Owned(text)
                 }
             };
-            let cuts = if start == 0 {
-                Vec::new()
-            } else {
-                vec![Cut { clean: 0, raw: start, lines: 0, trigraph: false }]
-            };
+            let cuts = if start == 0 { Vec::new() } else { vec![Cut { clean: 0, raw: start, lines: 0 }] };
             return Clean { text, cuts };
         }
         rewrite(raw, start, trigraphs)
@@ -91,7 +85,7 @@ fn rewrite(raw: &[u8], start: usize, trigraphs: bool) -> Clean<'static> {
     let mut text = Vec::with_capacity(raw.len() + 1);
     let mut cuts = Vec::new();
     if start != 0 {
-        cuts.push(Cut { clean: 0, raw: start, lines: 0, trigraph: false });
+        cuts.push(Cut { clean: 0, raw: start, lines: 0 });
     }
     let mut at = start;
     let mut from = start;
@@ -100,7 +94,7 @@ fn rewrite(raw: &[u8], start: usize, trigraphs: bool) -> Clean<'static> {
         let (replacement, backslash_end, trigraph) = match raw[at] {
             b'\r' if raw.get(at + 1) == Some(&b'\n') => {
                 text.extend_from_slice(&raw[from..at]);
-                cuts.push(Cut { clean: text.len(), raw: at + 1, lines: 0, trigraph: false });
+                cuts.push(Cut { clean: text.len(), raw: at + 1, lines: 0 });
                 from = at + 1;
                 at += 1;
                 continue;
@@ -122,12 +116,12 @@ fn rewrite(raw: &[u8], start: usize, trigraphs: bool) -> Clean<'static> {
             && let Some(end) = splice_end(raw, backslash_end)
         {
             text.extend_from_slice(&raw[from..at]);
-            cuts.push(Cut { clean: text.len(), raw: end, lines: 1, trigraph: false });
+            cuts.push(Cut { clean: text.len(), raw: end, lines: 1 });
             (from, at) = (end, end);
         } else if trigraph {
             text.extend_from_slice(&raw[from..at]);
             text.push(replacement);
-            cuts.push(Cut { clean: text.len(), raw: at + 3, lines: 0, trigraph: true });
+            cuts.push(Cut { clean: text.len(), raw: at + 3, lines: 0 });
             (from, at) = (at + 3, at + 3);
         } else {
             at += 1;

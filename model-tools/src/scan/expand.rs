@@ -75,7 +75,7 @@ impl Expansion {
         self.contexts.iter().any(|context| context.name == Some(name))
     }
 
-    /// Whether the tokens read come from the directive itself.
+    /// Starts reading these tokens before the rest.
     fn push(&mut self, toks: Toks, name: Option<Sym>) -> Result<(), ScanMiss> {
         self.produced += toks.list().len();
         if self.produced > MOST_TOKENS || self.contexts.len() > 5000 {
@@ -157,14 +157,6 @@ impl Unit<'_> {
                 return Ok(tok);
             }
         }
-    }
-
-    /// The next token without expansion.
-    pub(crate) fn unexpanded(&mut self) -> Result<Tok, ScanMiss> {
-        self.expansion.prevent += 1;
-        let tok = self.token();
-        self.expansion.prevent -= 1;
-        tok
     }
 
     /// Enters a macro. False if it is function-like and no `(` follows.

@@ -30,6 +30,9 @@ pub(crate) struct SavedCompiler {
     pub(crate) features: Vec<(Vec<u8>, i64)>,
 }
 
+/// A [`SeenDir`], its path an index.
+type SavedDir = (u32, Option<(u64, u64)>, Option<u64>, u32);
+
 /// One remembered unit; paths are indices into the table.
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedUnit {
@@ -40,7 +43,7 @@ struct SavedUnit {
     has_incbin: bool,
     /// Indices into the table of stamps.
     found: Vec<u32>,
-    seen: Vec<(u32, Option<(u64, u64)>, Option<u64>, u32)>,
+    seen: Vec<SavedDir>,
     absent: Vec<u32>,
 }
 
@@ -186,7 +189,7 @@ impl Store {
                 add(key, age + 1, &unit);
             }
         }
-        out.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        out.sort_unstable_by_key(|(key, _, _)| *key);
         let saved = Saved { compilers, paths: table.paths, stamps: table.stamps, units: out };
         let payload = postcard::to_allocvec(&saved).map_err(io::Error::other)?;
         let mut bytes = MAGIC.to_vec();

@@ -25,7 +25,7 @@ known! {
     2 VA_ARGS "__VA_ARGS__"
     3 VA_OPT "__VA_OPT__"
     4 TRUE "true"
-    5 FALSE "false"
+    5 ELLIPSIS "..."
     6 AND "and"
     7 AND_EQ "and_eq"
     8 BITAND "bitand"
@@ -61,7 +61,6 @@ struct Map {
     by_hash: FxHashMap<u64, u32>,
     collided: FxHashMap<Arc<[u8]>, u32>,
     len: u32,
-    bytes: usize,
 }
 
 /// The table while spellings are being added.
@@ -90,34 +89,15 @@ impl Symbols {
         self.lock().intern(text)
     }
 
-    /// The symbol of a spelling that has one.
-    pub(crate) fn find(&self, text: &[u8]) -> Option<Sym> {
-        self.lock().find(text)
-    }
-
     /// The spelling.
     pub(crate) fn text(&self, sym: Sym) -> &[u8] {
         let (chunk, at) = place(sym.0);
         let slot = self.chunks[chunk].get().and_then(|chunk| chunk[at].get());
         slot.expect("a symbol comes from this table")
     }
-
-    /// How many there are, and their bytes.
-    pub(crate) fn size(&self) -> (u32, usize) {
-        let map = self.lock();
-        (map.map.len, map.map.bytes)
-    }
 }
 
 impl Interning<'_> {
-    pub(crate) fn find(&self, text: &[u8]) -> Option<Sym> {
-        let at = *self.map.by_hash.get(&hash(text))?;
-        if self.symbols.text(Sym(at)) == text {
-            return Some(Sym(at));
-        }
-        self.map.collided.get(text).copied().map(Sym)
-    }
-
     pub(crate) fn intern(&mut self, text: &[u8]) -> Sym {
         let hash = hash(text);
         let at = self.map.len;
@@ -139,7 +119,6 @@ impl Interning<'_> {
         // Only the holder of the lock fills slots, each once.
         let _ = chunk[slot].set(text.into());
         self.map.len += 1;
-        self.map.bytes += text.len();
         Sym(at)
     }
 }
