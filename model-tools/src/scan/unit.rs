@@ -62,6 +62,8 @@ pub(crate) struct Unit<'a> {
     pushed: Vec<(Sym, Meaning)>,
     taint: Taint,
     taints: Vec<Taint>,
+    /// The condition being tested decides nothing that matters here.
+    tolerant: bool,
     dynamic_pragma: bool,
     hidden_pragma: bool,
     scan: Scan,
@@ -96,6 +98,7 @@ impl<'a> Unit<'a> {
             pushed: Vec::new(),
             taint: Taint::default(),
             taints: Vec::new(),
+            tolerant: false,
             dynamic_pragma: false,
             hidden_pragma: false,
             scan: Scan::default(),
@@ -334,7 +337,10 @@ impl<'a> Unit<'a> {
             }
             Op::Undef(name) => self.table.set(name, Meaning::Nothing),
             Op::If { next, .. } | Op::Ifdef { next, .. } | Op::Ifndef { next, .. } => {
-                if !self.test(lexed, op)? {
+                self.tolerant = self.is_tainted() && self.only_saves_options(lexed, at, next as usize);
+                let holds = self.test(lexed, op);
+                self.tolerant = false;
+                if !holds? {
                     return self.next_branch(lexed, next);
                 }
             }
@@ -462,9 +468,31 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Whether the block is GCC's own idiom around its intrinsics: `#pragma GCC push_options`, `#pragma GCC target`,
+    /// `#define __DISABLE_AVX__`, undone by a later block that tests that name. Entered or not, it reads the same files.
+    fn only_saves_options(&self, lexed: &Lexed, at: usize, next: usize) -> bool {
+        // `_MM512_REDUCE_OP` is defined for a few functions and then undefined.
+        let marks = |name: Sym| {
+            let text = self.scanner.symbols().text(name);
+            text.starts_with(b"__DISABLE_") || text.starts_with(b"_MM")
+        };
+        let harmless = |op: &Op| match *op {
+            Op::Options(_) => true,
+            Op::Define(index) => marks(lexed.macros[index as usize].name),
+            Op::Undef(name) => marks(name),
+            _ => false,
+        };
+        let end = match lexed.ops[next] {
+            Op::Else { end } => end as usize,
+            _ => next,
+        };
+        let inside = lexed.ops[at + 1..next].iter().chain(&lexed.ops[(next + 1).min(end)..end]);
+        lexed.ops[end] == Op::Endif && inside.into_iter().all(harmless)
+    }
+
     /// Whether the name may mean something else since `#pragma GCC target` or `optimize`.
     pub(crate) fn check_options(&self, name: Sym) -> Result<(), ScanMiss> {
-        if !self.is_tainted() {
+        if !self.is_tainted() || self.tolerant {
             return Ok(());
         }
         let changed = (self.taint.target && self.setup.target_macros.contains(&name))
