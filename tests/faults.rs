@@ -198,8 +198,13 @@ fn a_hangup_leaves_nothing_behind() {
 fn a_killed_worker_does_no_harm() {
     let code = check_killed(|running| {
         let is_worker = |process: &Process| process.words.iter().any(|word| word.contains("worker"));
-        let worker = running.descendant(is_worker).expect("a compile is under way, so there is a worker");
-        let _ = kill_process(worker, Signal::KILL);
+        let mut worker = None;
+        // It starts with the first thunk, which is a moment after the first placeholder.
+        wait_for("a worker", || {
+            worker = running.descendant(is_worker);
+            worker.is_some()
+        });
+        let _ = kill_process(worker.expect("it was waited for"), Signal::KILL);
     });
     assert_eq!(code, Some(0), "the thunk is run again");
 }

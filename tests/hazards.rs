@@ -121,11 +121,6 @@ fn stat_sees_the_real_size() {
 }
 
 #[test]
-fn find_sees_the_real_size() {
-    check("find . -name '*.o' -size -300c > out");
-}
-
-#[test]
 fn objcopy_and_strip_work_on_real_programs() {
     check(
         "objcopy --only-keep-debug prog prog.debug\nstrip -o prog.stripped prog\nobjcopy -O binary -j .text a.o out",

@@ -206,7 +206,6 @@ const FLAGS: &[&str] = &[
     "-pipe",
     "-v",
     "-###",
-    "-Q",
     "--version",
     "-dumpversion",
     "-print-search-dirs",

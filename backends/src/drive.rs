@@ -11,6 +11,7 @@
 
 mod act;
 mod handle;
+mod pack;
 mod record;
 mod recorder;
 mod report;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ggr_ir::{Attempt, InfraFailure, Kind, Object, OutputRef, ThunkId};
+use ggr_ir::{Attempt, InfraFailure, Kind, Limits, Mode, Object, OutputRef, ThunkId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -33,15 +34,17 @@ pub use record::{Failure, Finished, Origin};
 pub use report::{AttemptReport, BuildEvent, Counts};
 
 use crate::backend::Backend;
+use crate::durations::SizeClass;
 use crate::scheduler::{
     Action, AttemptId, BackendId, BackendSpec, Event, NewNode, NodeId, Scheduler, Urgency,
 };
 use handle::{Message, Until};
+use pack::Packer;
 use record::{Pending, Record, Work};
 use recorder::Recorder;
 
-/// Messages that may wait for the driver.
-pub const INBOX: usize = 4096;
+/// Messages that may wait for the driver: some milliseconds of work. Each may hold a thunk, of 2 KiB and more.
+pub const INBOX: usize = 512;
 
 /// Events that a slow reader may be behind; about 200 bytes each, which the channel holds from the start.
 const EVENTS: usize = 4096;
@@ -50,6 +53,10 @@ const EVENTS: usize = 4096;
 /// in faster than it goes out would pile up. Slots may stand idle until the turn ends, and a check of a real compile (300
 /// inputs, one look into the cache) takes about 100 µs.
 const BATCH: usize = 64;
+
+/// With more thunks open than this, new ones are packed. A packed thunk is packed once and unpacked twice, together 50 to
+/// 100 µs for 300 inputs: nothing next to the time until its turn comes.
+const PACK_OVER: usize = 2048;
 
 /// An estimate where nothing at all is known.
 const UNKNOWN: Duration = Duration::from_millis(500);
@@ -99,6 +106,9 @@ pub struct Driver {
     counts: Counts,
     nodes: FxHashMap<ThunkId, NodeId>,
     records: Vec<Record>,
+    packer: Packer,
+    /// Those of the latest submission: nearly all have the same.
+    limits: Arc<Limits>,
     waiters: FxHashMap<NodeId, Vec<Waiter>>,
     idlers: Vec<oneshot::Sender<()>>,
     stoppers: Vec<oneshot::Sender<()>>,
@@ -137,6 +147,8 @@ impl Driver {
             counts: Counts::default(),
             nodes: FxHashMap::default(),
             records: Vec::new(),
+            packer: Packer::default(),
+            limits: Arc::default(),
             waiters: FxHashMap::default(),
             idlers: Vec::new(),
             stoppers: Vec::new(),
@@ -177,7 +189,7 @@ impl Driver {
         self.stop().await;
     }
 
-    /// Ends: what is left is cancelled, attempts are waited for, records written.
+    /// Ends: what is left is cancelled, attempts are waited for, records written, backends let go.
     async fn stop(mut self) {
         self.tell(Event::CancelAll);
         while let Some(completion) = self.running.next().await {
@@ -186,6 +198,9 @@ impl Driver {
         if let Some(recorder) = self.recorder.take() {
             recorder.finish().await;
         }
+        let backends = std::mem::take(&mut self.backends);
+        // Backends may have processes to end, and wait for them.
+        let _ = tokio::task::spawn_blocking(move || drop(backends)).await;
         self.publish();
         release(self.stoppers.drain(..).chain(self.idlers.drain(..)));
     }
@@ -193,11 +208,12 @@ impl Driver {
     fn take(&mut self, message: Message) {
         match message {
             Message::Submit(submission) => self.submit(submission),
-            Message::Wait { id, until, reply } => self.wait(id, Waiter { until, reply }),
+            Message::Wait { id, until, urgency, reply } => self.wait(id, Waiter { until, reply }, urgency),
             Message::Demand(id) => self.tell_of(id, Event::Demand),
             Message::Resolve { id, reduction } => {
                 self.stash = Stash::Finished(Finished::new(reduction, Origin::External), None);
                 self.tell_of(id, Event::External);
+                self.stash = Stash::Empty;
             }
             Message::Confirm(id) => self.tell_of(id, Event::Confirm),
             Message::Cancel(id) => self.tell_of(id, Event::Cancel),
@@ -241,7 +257,16 @@ impl Driver {
         }
         let node = NodeId(self.records.len() as u32);
         let deps = outputs_read(&new.thunk).filter_map(|o| self.nodes.get(&o.thunk).copied()).collect();
-        let estimate = new.estimate.unwrap_or_else(|| self.estimate(&new.label, new.kind));
+        let size = size_read(&new.thunk);
+        let work = match self.is_crowded() {
+            true => Work::Packed(self.packer.pack(&new.thunk)),
+            false => Work::Thunk(new.thunk),
+        };
+        if *self.limits != new.limits {
+            self.limits = Arc::new(new.limits);
+        }
+        let limits = self.limits.clone();
+        let estimate = new.estimate.unwrap_or_else(|| self.estimate(&new.label, new.kind, size));
         self.counts.traced += 1;
         self.emit(|| BuildEvent::Traced { id: new.id, label: new.label.clone(), kind: new.kind });
         self.nodes.insert(new.id, node);
@@ -249,22 +274,28 @@ impl Driver {
             id: new.id,
             label: new.label,
             kind: new.kind,
-            limits: new.limits,
+            size,
+            limits,
             cacheable: new.cacheable,
-            work: Work::Thunk(new.thunk),
+            work,
             failure: None,
         })));
         self.tell(Event::Add(NewNode { node, deps, kind: new.kind, estimate, urgency: new.urgency }));
     }
 
-    fn estimate(&self, label: &str, kind: Kind) -> Duration {
+    /// Whether thunks should take little memory: many are open, so that this one's turn is far off.
+    fn is_crowded(&self) -> bool {
+        self.scheduler.open() > PACK_OVER
+    }
+
+    fn estimate(&self, label: &str, kind: Kind, size: SizeClass) -> Duration {
         let remembered = self.options.durations.as_ref().and_then(|durations| {
-            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind)
+            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind, size)
         });
         remembered.unwrap_or(UNKNOWN)
     }
 
-    fn wait(&mut self, id: ThunkId, waiter: Waiter) {
+    fn wait(&mut self, id: ThunkId, waiter: Waiter, urgency: Urgency) {
         let Some(&node) = self.nodes.get(&id) else {
             let _ = waiter.reply.send(Err(Arc::new(Failure::Unknown(id))));
             return;
@@ -279,7 +310,9 @@ impl Driver {
             Some(answer) => drop(waiter.reply.send(answer)),
             None => {
                 self.waiters.entry(node).or_default().push(waiter);
-                self.tell(Event::Demand(node));
+                if urgency == Urgency::Awaited {
+                    self.tell(Event::Demand(node));
+                }
             }
         }
     }
@@ -331,6 +364,7 @@ impl Driver {
         let counts = self.counts;
         self.published.send_if_modified(|shown| std::mem::replace(shown, counts) != counts);
         if self.scheduler.open() == 0 {
+            self.packer.clear();
             release(self.idlers.drain(..));
         }
     }
@@ -349,6 +383,15 @@ fn outputs_read(thunk: &ggr_ir::Thunk) -> impl Iterator<Item = &OutputRef> {
         Object::Output(output) => Some(output),
         Object::Blob(_) => None,
     })
+}
+
+/// How much it reads of what is known when it is submitted, and no program: the toolchain would hide the differences.
+fn size_read(thunk: &ggr_ir::Thunk) -> SizeClass {
+    let sizes = thunk.inputs.values().map(|entry| match (&entry.object, entry.mode) {
+        (Object::Blob(blob), Mode::Regular) => blob.size(),
+        _ => 0,
+    });
+    SizeClass::of(sizes.sum())
 }
 
 /// Never, if there is no deadline.

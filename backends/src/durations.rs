@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 /// The version of the file's format, its first byte.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Keys kept; past this the least recently learned half is forgotten. At about 24 bytes each, the file stays under 10 MB.
 const MOST: usize = 400_000;
@@ -48,11 +48,33 @@ struct Mean {
     samples: u64,
 }
 
+impl Mean {
+    /// Old samples fade: the mean is that of about the last thousand.
+    fn learn(&mut self, micros: u64) {
+        self.samples += 1;
+        self.micros += (micros as f64 - self.micros) / self.samples.min(1000) as f64;
+    }
+}
+
+/// How large what a thunk reads is, in steps of half a power of two: durations grow with it, but no straight line fits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+pub struct SizeClass(u8);
+
+impl SizeClass {
+    /// The class of this many bytes.
+    pub fn of(bytes: u64) -> Self {
+        let bytes = bytes.max(2);
+        let half = (bytes >> (bytes.ilog2() - 1)) & 1;
+        Self((2 * bytes.ilog2()) as u8 + half as u8)
+    }
+}
+
 /// How long thunks took, by label and kind. Keys are 64-bit hashes of both: a collision gives a wrong estimate, no more.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 pub struct Durations {
     exact: FxHashMap<u64, Remembered>,
     kinds: BTreeMap<Kind, Mean>,
+    sizes: BTreeMap<(Kind, SizeClass), Mean>,
     clock: u64,
 }
 
@@ -87,7 +109,7 @@ impl Durations {
     }
 
     /// Takes in how long one took.
-    pub fn learn(&mut self, label: &str, kind: Kind, took: Duration) {
+    pub fn learn(&mut self, label: &str, kind: Kind, size: SizeClass, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.clock += 1;
         let at = self.clock;
@@ -98,19 +120,20 @@ impl Durations {
                 *known = Remembered { micros: moved as u64, at };
             })
             .or_insert(Remembered { micros, at });
-        let mean = self.kinds.entry(kind).or_default();
-        mean.samples += 1;
-        mean.micros += (micros as f64 - mean.micros) / mean.samples.min(1000) as f64;
+        self.kinds.entry(kind).or_default().learn(micros);
+        self.sizes.entry((kind, size)).or_default().learn(micros);
         if self.exact.len() > MOST {
             self.forget();
         }
     }
 
-    /// How long it will take: what it took before, or what its kind takes in the mean; nothing if neither is known.
-    pub fn estimate(&self, label: &str, kind: Kind) -> Option<Duration> {
+    /// How long it will take: what it took before, or what its kind takes in the mean at such a size, or at any size;
+    /// nothing if none of these is known.
+    pub fn estimate(&self, label: &str, kind: Kind, size: SizeClass) -> Option<Duration> {
         let exact = self.exact.get(&key(label, kind)).map(|known| known.micros);
-        let mean = || self.kinds.get(&kind).map(|mean| mean.micros as u64);
-        exact.or_else(mean).map(Duration::from_micros)
+        let of_size = || self.sizes.get(&(kind, size)).map(|mean| mean.micros as u64);
+        let of_kind = || self.kinds.get(&kind).map(|mean| mean.micros as u64);
+        exact.or_else(of_size).or_else(of_kind).map(Duration::from_micros)
     }
 
     /// Forgets the half that was learned longest ago.
@@ -126,15 +149,33 @@ impl Durations {
 mod tests {
     use super::*;
 
+    const SMALL: SizeClass = SizeClass(2);
+
     #[test]
     fn an_exact_key_wins_over_the_kind() {
         let mut durations = Durations::default();
-        assert_eq!(durations.estimate("gcc a.o", Kind::Compile), None);
-        durations.learn("gcc a.o", Kind::Compile, Duration::from_secs(4));
-        durations.learn("gcc b.o", Kind::Compile, Duration::from_secs(2));
-        assert_eq!(durations.estimate("gcc a.o", Kind::Compile), Some(Duration::from_secs(4)));
-        assert_eq!(durations.estimate("gcc c.o", Kind::Compile), Some(Duration::from_secs(3)));
-        assert_eq!(durations.estimate("gcc a.o", Kind::Link), None);
+        assert_eq!(durations.estimate("gcc a.o", Kind::Compile, SMALL), None);
+        durations.learn("gcc a.o", Kind::Compile, SMALL, Duration::from_secs(4));
+        durations.learn("gcc b.o", Kind::Compile, SMALL, Duration::from_secs(2));
+        assert_eq!(durations.estimate("gcc a.o", Kind::Compile, SMALL), Some(Duration::from_secs(4)));
+        assert_eq!(durations.estimate("gcc c.o", Kind::Compile, SMALL), Some(Duration::from_secs(3)));
+        assert_eq!(durations.estimate("gcc a.o", Kind::Link, SMALL), None);
+    }
+
+    #[test]
+    fn an_unknown_key_is_estimated_by_its_size() {
+        let mut durations = Durations::default();
+        let large = SizeClass::of(1 << 20);
+        durations.learn("gcc a.o", Kind::Compile, SMALL, Duration::from_secs(1));
+        durations.learn("gcc b.o", Kind::Compile, large, Duration::from_secs(9));
+        let estimate = |size| durations.estimate("gcc c.o", Kind::Compile, size).unwrap().as_secs();
+        assert_eq!((estimate(SMALL), estimate(large), estimate(SizeClass::of(9 << 20))), (1, 9, 5));
+    }
+
+    #[test]
+    fn size_classes_are_half_octaves() {
+        let classes = [0, 1, 2, 3, 4, 5, 6, 7, 8, u64::MAX].map(|bytes| SizeClass::of(bytes).0);
+        assert_eq!(classes, [2, 2, 2, 3, 4, 4, 5, 5, 6, 127]);
     }
 
     #[test]
@@ -142,15 +183,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("durations");
         let mut durations = Durations::default();
-        durations.learn("gcc a.o", Kind::Compile, Duration::from_secs(4));
+        durations.learn("gcc a.o", Kind::Compile, SMALL, Duration::from_secs(4));
         durations.save(&path).unwrap();
         let loaded = Durations::load(&path);
-        assert_eq!(loaded.estimate("gcc a.o", Kind::Compile), Some(Duration::from_secs(4)));
+        assert_eq!(loaded.estimate("gcc a.o", Kind::Compile, SMALL), Some(Duration::from_secs(4)));
 
         let good = fs::read(&path).unwrap();
         for bad in [&good[..good.len() / 2], b"", b"\xffwhatever"] {
             fs::write(&path, bad).unwrap();
-            assert_eq!(Durations::load(&path).estimate("gcc a.o", Kind::Compile), None);
+            assert_eq!(Durations::load(&path).estimate("gcc a.o", Kind::Compile, SMALL), None);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
@@ -159,7 +200,7 @@ mod tests {
     fn a_full_memory_forgets_the_oldest_half() {
         let mut durations = Durations::default();
         for i in 0..=MOST {
-            durations.learn(&i.to_string(), Kind::Other, Duration::from_millis(7));
+            durations.learn(&i.to_string(), Kind::Other, SMALL, Duration::from_millis(7));
         }
         assert!(durations.exact.len() <= MOST / 2 + 1);
         assert!(durations.exact.contains_key(&key(&MOST.to_string(), Kind::Other)));

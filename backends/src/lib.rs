@@ -14,5 +14,6 @@ pub mod memo;
 pub mod null;
 pub mod scheduler;
 pub mod store;
+pub mod twice;
 
 pub use backend::{Backend, Refusal};

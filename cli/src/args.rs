@@ -57,7 +57,7 @@ pub(crate) struct Global {
     /// Whether a tool call may be answered before it ran: `lazy` or `wait`
     #[arg(long, value_name = "MODE", global = true)]
     mode: Option<OsString>,
-    /// How tool calls are caught: `auto`, `mount`, `path` or `off`
+    /// How tool calls are caught: `auto`, `mount` or `off`
     #[arg(long, value_name = "HOW", global = true)]
     intercept: Option<OsString>,
     /// Size limit of the store, as 10G

@@ -22,7 +22,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
         help: "the user's configuration file, in place of $XDG_CONFIG_HOME/ggr/config.toml",
     },
     Variable { name: "GGR_DIR", help: "the repository, in place of .ggr (as --dir)" },
-    Variable { name: "GGR_INTERCEPT", help: "auto, mount, path or off (as --intercept)" },
+    Variable { name: "GGR_INTERCEPT", help: "auto, mount or off (as --intercept)" },
     Variable { name: "GGR_MAX_CACHE", help: "size limit of the store (as --max-cache)" },
     Variable { name: "GGR_MODE", help: "lazy or wait (as --mode)" },
     Variable { name: "GGR_PROGRESS", help: "auto, always or never (as --progress)" },
@@ -43,7 +43,6 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "NO_COLOR", help: "if set and not empty: no colours" },
     Variable { name: "PATH", help: "where the build's command is found" },
     Variable { name: "TERM", help: "if `dumb`: no colours and no progress line" },
-    Variable { name: "XDG_CACHE_HOME", help: "where a shared repository lives" },
     Variable { name: "XDG_CONFIG_HOME", help: "where the user's configuration lives" },
 ];
 
@@ -90,11 +89,6 @@ impl Environment {
     /// `$XDG_CONFIG_HOME`, else `~/.config`.
     pub(crate) fn config_home(&self) -> Option<PathBuf> {
         self.xdg("XDG_CONFIG_HOME", ".config")
-    }
-
-    /// `$XDG_CACHE_HOME`, else `~/.cache`.
-    pub(crate) fn cache_home(&self) -> Option<PathBuf> {
-        self.xdg("XDG_CACHE_HOME", ".cache")
     }
 
     /// The user's home directory.

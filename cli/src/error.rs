@@ -239,10 +239,29 @@ pub(crate) fn render(error: &Error) -> String {
     text
 }
 
+/// Whether messages are coloured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Paint {
+    /// No escape sequences.
+    Plain,
+    /// What a message begins with stands out.
+    Colour,
+}
+
 /// Prints the error and gives its exit code.
-pub(crate) fn exit(error: &Error) -> ExitCode {
-    eprint!("{}", render(error));
+pub(crate) fn exit(error: &Error, paint: Paint) -> ExitCode {
+    let text = render(error);
+    match paint {
+        Paint::Plain => eprint!("{text}"),
+        Paint::Colour => eprint!("{}", coloured(&text)),
+    }
     error.kind().into()
+}
+
+/// Bold red for the error's front, bold for the hint's.
+fn coloured(text: &str) -> String {
+    let red = text.replacen("ggr: error:", "\x1b[1;31mggr: error:\x1b[0m", 1);
+    red.replacen("\nhint:", "\n\x1b[1mhint:\x1b[0m", 1)
 }
 
 /// Makes a panic a bug report of two lines, in place of Rust's own text; `RUST_BACKTRACE` still shows where.

@@ -17,7 +17,9 @@ pub mod toolchain;
 pub mod user;
 
 pub use inputs::{InputSet, Trails};
-pub use model::{Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason};
+pub use model::{
+    Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, UNMASKED,
+};
 pub use models::Models;
 pub use toolchain::{Driver, Records, ToolFiles, Tools};
 pub use user::{UserError, UserTool};

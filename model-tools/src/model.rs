@@ -18,6 +18,8 @@ pub struct Invocation {
     pub env: BTreeMap<String, String>,
     /// The working directory, as the kernel names it (no symlinks).
     pub dir: PathBuf,
+    /// Whether the caller's standard error is a terminal: compilers colour their messages then.
+    pub stderr_is_terminal: bool,
 }
 
 /// What stands at a path, symlinks followed.
@@ -83,11 +85,18 @@ pub trait FileView: Send + Sync {
     /// The id of a regular file's bytes, which are in the store when this returns, and whether it is executable.
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)>;
 
+    /// As [`FileView::blob`], for a file that [`FileView::stamp`] gave this stamp a moment ago: an implementation that knows
+    /// the bytes of that stamp need not look again.
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        let _ = stamp;
+        self.blob(path)
+    }
+
     /// The id of a blob of these bytes (a symlink's target, say), in the store when this returns.
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId>;
 
-    /// A number that changes whenever the regular file at the path may have changed (from device, inode, size, mtime and
-    /// ctime); nothing if it is missing, no file, or a placeholder.
+    /// A number that changes whenever the bytes of the regular file at the path may have changed (made from the bytes, or
+    /// from device, inode, size, mtime and ctime); nothing if it is missing, no file, or a placeholder.
     fn stamp(&self, path: &Path) -> Option<u64>;
 }
 
@@ -130,8 +139,20 @@ pub struct PlannedOutput {
     pub path: PathBuf,
     /// Which output it is.
     pub output: OutputRef,
-    /// The permission bits that the tool would give it, before the umask (0o666 or 0o777).
+    /// The permission bits that the tool would give it, before the umask (0o666 or 0o777); with [`UNMASKED`], those that
+    /// the file has and keeps.
     pub permissions: u32,
+}
+
+/// In [`PlannedOutput::permissions`]: the tool rewrites the file in its place, and no umask applies.
+pub const UNMASKED: u32 = 1 << 31;
+
+impl PlannedOutput {
+    /// The permission bits that the file gets from a caller with this umask.
+    pub fn mode(&self, umask: u32) -> u32 {
+        let bits = self.permissions & 0o7777;
+        if self.permissions & UNMASKED == 0 { bits & !umask } else { bits }
+    }
 }
 
 /// What a command comes to: its whole effect.
@@ -181,4 +202,20 @@ pub trait Model: Send + Sync {
 /// A checked path below `/` for a thunk, from a path on this machine.
 pub fn root_path(path: &Path) -> Result<RootPath, Reason> {
     path.to_str().and_then(|text| RootPath::new(text).ok()).ok_or(Reason::NotUtf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_umask_applies_unless_the_file_is_rewritten_in_its_place() {
+        let mode = |permissions, umask| {
+            let output = OutputRef { thunk: ggr_ir::ThunkId::synthetic(1), name: "x".into() };
+            PlannedOutput { path: "/x".into(), output, permissions }.mode(umask)
+        };
+        assert_eq!(mode(0o777, 0o022), 0o755);
+        assert_eq!(mode(0o666, 0o077), 0o600);
+        assert_eq!(mode(UNMASKED | 0o776, 0o022), 0o776);
+    }
 }

@@ -17,6 +17,7 @@ use crate::binutils::{Binutils, Watched};
 use crate::gcc::Gcc;
 use crate::link::Linkers;
 use crate::model::Model;
+use crate::scan::{AskCompiler, Scanner};
 use crate::toolchain::{Records, Tools};
 use crate::user::UserTool;
 
@@ -61,6 +62,7 @@ const BEHIND_TRIPLET: &[&str] = &[
 pub struct Models {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
+    scanner: Arc<Scanner>,
     models: Vec<Box<dyn Model>>,
     /// The names of the user's tools, which may be scripts.
     users: BTreeSet<String>,
@@ -70,20 +72,24 @@ impl Models {
     /// The models that ggr brings along, starting from what [`Models::save`] left in this file. A memo that is missing,
     /// damaged or of another version means that tools are asked anew.
     pub fn standard(memo: &Path) -> Self {
+        let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans(memo)));
         let memo = read_memo(memo).unwrap_or_default();
         let part = |name: &str| memo.get(name).map_or(&[][..], Vec::as_slice);
         let tools = Arc::new(Tools::new(Records::from_bytes(part("tools")).unwrap_or_default()));
         let linkers = Arc::new(Linkers::new(part("links")));
         let binutils = Arc::new(Binutils::new(tools.clone(), linkers.clone()));
         let models: Vec<Box<dyn Model>> = vec![
-            Box::new(Watched::new(Gcc::new(tools.clone(), linkers.clone()), binutils.clone())),
+            Box::new(Watched::new(
+                Gcc::new(tools.clone(), linkers.clone(), scanner.clone()),
+                binutils.clone(),
+            )),
             Box::new(Archiver::new(binutils.clone())),
             Box::new(Ld::new(binutils.clone())),
             Box::new(Assembler::new(binutils.clone())),
             Box::new(Strip::new(binutils.clone())),
             Box::new(Objcopy::new(binutils)),
         ];
-        Self { tools, linkers, models, users: BTreeSet::new() }
+        Self { tools, linkers, scanner, models, users: BTreeSet::new() }
     }
 
     /// Adds the user's tools, which come before ggr's own; of two with the same name the first counts.
@@ -98,7 +104,8 @@ impl Models {
         self
     }
 
-    /// Writes what the next session should start from: a file beside it, then a rename.
+    /// Writes what the next session should start from, the include scanner's share in a file of its own with the suffix
+    /// `.scans`: a file beside it, then a rename.
     ///
     /// # Errors
     /// As the file system says.
@@ -106,6 +113,7 @@ impl Models {
         let parts =
             BTreeMap::from([("links", self.linkers.records()), ("tools", self.tools.records().to_bytes())]);
         let bytes = postcard::to_extend(&parts, vec![VERSION]).map_err(io::Error::other)?;
+        self.scanner.save(&scans(memo))?;
         let beside = memo.with_extension(format!("{}.new", std::process::id()));
         fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, memo)).inspect_err(|_| {
             let _ = fs::remove_file(&beside);
@@ -165,6 +173,11 @@ fn is_script(file: &Path) -> bool {
     let mut start = [0; 2];
     let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
     read.is_err() || start == *b"#!"
+}
+
+/// Where the include scanner keeps what it knows.
+fn scans(memo: &Path) -> PathBuf {
+    memo.with_extension("scans")
 }
 
 fn read_memo(memo: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -297,6 +310,6 @@ mod tests {
         assert!(read_memo(&memo).is_some_and(|parts| parts.contains_key("tools")));
         fs::write(&memo, [VERSION + 1, 0]).unwrap();
         assert!(read_memo(&memo).is_none());
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }
 }

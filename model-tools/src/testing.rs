@@ -19,6 +19,7 @@ pub(crate) struct DiskView {
     hashed: Mutex<HashMap<PathBuf, Hashed>>,
     bytes: Mutex<HashMap<BlobId, Bytes>>,
     placeholders: Mutex<HashMap<PathBuf, (u64, Option<OutputRef>)>>,
+    stamped: Mutex<HashMap<u64, (BlobId, bool)>>,
 }
 
 /// Where the bytes of a blob are.
@@ -107,7 +108,13 @@ impl FileView for DiskView {
         let id = BlobId::of_reader(fs::File::open(path)?)?;
         self.hashed.lock().unwrap().insert(path.to_owned(), (stamp, id, executable));
         self.bytes.lock().unwrap().insert(id, Bytes::File(path.to_owned()));
+        self.stamped.lock().unwrap().insert(stamp, (id, executable));
         Ok((id, executable))
+    }
+
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        let known = self.stamped.lock().unwrap().get(&stamp).copied();
+        known.map_or_else(|| self.blob(path), Ok)
     }
 
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
@@ -117,9 +124,7 @@ impl FileView for DiskView {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        match self.find(path) {
-            Found::File { .. } => fs::metadata(path).ok().as_ref().map(stamp_of),
-            _ => None,
-        }
+        let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        self.placeholder(path, &meta).is_none().then(|| stamp_of(&meta))
     }
 }

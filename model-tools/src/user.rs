@@ -42,9 +42,9 @@ pub use describe::{UserError, UserTool};
 use std::path::Path;
 use std::sync::Arc;
 
-use ggr_ir::{Command, Harvest, Kind, OutputName, OutputRef, Thunk};
+use ggr_ir::{Command, Harvest, Kind, OutputName, Thunk};
 
-use crate::model::{FileView, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, root_path};
+use crate::model::{FileView, Invocation, Model, Modelled, Plan, Reason, root_path};
 use crate::toolchain::Tools;
 use files::Gathering;
 
@@ -81,16 +81,11 @@ impl User {
             outputs: outputs.iter().map(|path| (OutputName::from(path.as_str()), path.clone())).collect(),
             harvest: Harvest::Everything,
         };
-        let id = thunk.id();
-        let planned = outputs.into_iter().map(|path| PlannedOutput {
-            output: OutputRef { thunk: id, name: path.as_str().into() },
-            permissions: 0o666,
-            path: path.as_path().to_owned(),
-        });
         let shown = arguments.iter().find_map(line::Argument::shown).unwrap_or_default();
         let shown = Path::new(shown).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         Ok(Plan {
-            outputs: planned.collect(),
+            // The tool alone knows what bits it gives them.
+            outputs: Vec::new(),
             thunks: vec![(thunk, Kind::Other)],
             written: Vec::new(),
             deferrable: false,

@@ -18,6 +18,9 @@ pub(crate) struct Blobs {
 /// Up to this size a file on another file system is read once, into memory, and not twice (hashed, then copied).
 const COPIED_MAX: u64 = 8 << 20;
 
+/// How often a file that was replaced while it was linked is linked again. Each try needs another writer of the same blob.
+const LINK_TRIES: u32 = 100;
+
 /// Why a blob could not be put at a path.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -57,10 +60,21 @@ impl Blobs {
                 other => other.into(),
             })?,
         };
-        let linked = fs::hard_link(&from, to).or_else(|error| match error.kind() {
-            io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => fs::copy(&from, to).map(drop),
-            _ => Err(error),
-        });
+        let mut tries = 0;
+        let linked = loop {
+            let linked = fs::hard_link(&from, to).or_else(|error| match error.kind() {
+                io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks => fs::copy(&from, to).map(drop),
+                _ => Err(error),
+            });
+            tries += 1;
+            // Somebody else stored the same bytes and put his file in place of the one that the kernel had just looked up:
+            // a file without a name cannot be linked (`vfs_link`), but there is another under the name now.
+            let replaced =
+                linked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) && from.exists();
+            if !replaced || tries == LINK_TRIES {
+                break linked;
+            }
+        };
         linked.map_err(|source| {
             if !from.exists() {
                 // Collected since we looked.

@@ -1,5 +1,6 @@
 """Builds of one program, each from a clean copy of its source at the same absolute path: debug info names it."""
 
+import fcntl
 import os
 import pathlib
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing
 from dataclasses import dataclass
 
 from harness import trees
@@ -48,6 +50,17 @@ def clean_environment(extra: dict[str, str]) -> dict[str, str]:
     """The environment of every build: nothing of the caller's but where programs are."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"} | extra
+
+
+def lock(work: pathlib.Path) -> typing.TextIO:
+    """Keeps another run out of a work directory until the file is closed; ends the program if one is there already."""
+    work.mkdir(parents=True, exist_ok=True)
+    file = open(work / "lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run works in {work}; set WORK to another directory")
+    return file
 
 
 def fresh_copy(recipe: Recipe, place: pathlib.Path) -> None:

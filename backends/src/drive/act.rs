@@ -1,15 +1,16 @@
 //! One action after the other.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt, abortable};
-use ggr_ir::{Attempt, InfraFailure, Job, Outcome, OutputRef, ReadyThunk};
+use ggr_ir::{Attempt, InfraFailure, Job, Outcome, OutputRef, ReadyThunk, ThunkId};
 
 use super::handle::{Doubt, Failures, Until, Verdict};
 use super::record::{Failed, Failure, Finished, Origin, Pending, Record, Work, fault};
 use super::report::{AttemptReport, BuildEvent};
-use super::{Completion, Driver, Flight, Stash, outputs_read};
+use super::{Completion, Driver, Flight, Stash};
 use crate::scheduler::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NodeId,
 };
@@ -44,43 +45,46 @@ impl Driver {
     /// Resolves a thunk whose dependencies are done, and looks for a recorded result.
     pub(super) fn check(&mut self, node: NodeId) {
         let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
-        let Work::Thunk(thunk) = &pending.work else { return };
-        let known = |output: &OutputRef| {
-            let node = self.nodes.get(&output.thunk)?;
-            let Record::Done(finished) = &self.records[node.0 as usize] else { return None };
-            Some(finished.output(&output.name)?.blob)
-        };
-        let ready = match thunk.resolve(known) {
+        let (id, ready) = match self.resolve(pending) {
             Ok(ready) => ready,
             Err(missing) => {
-                let missing = missing.into_iter().next().expect("an unresolved thunk lacks an output");
                 self.stash = Stash::Failure(Failure::InputUnknown(missing));
                 return self.tell(Event::Missed { node, refused: BackendSet::ALL });
             }
         };
-        // A thunk that waits for nothing has the id of its ready self.
-        let id = if outputs_read(thunk).next().is_none() { pending.id } else { ready.id() };
         let cache = self.options.cache.as_ref().filter(|_| pending.cacheable);
         if let Some(reduction) = cache.and_then(|cache| cache.get(id)) {
             let finished = Finished::new(reduction, Origin::Cache).share_text(&ready);
             self.stash = Stash::Finished(finished, None);
             return self.tell(Event::External(node));
         }
-        self.offer(node, id, ready);
+        let job = Arc::new(pending.job(id, ready));
+        self.offer(node, job);
+    }
+
+    /// The thunk with each output that it reads replaced by what it became, and its id; or one that nothing has made.
+    fn resolve(&self, pending: &Pending) -> Result<(ThunkId, ReadyThunk), OutputRef> {
+        let leaf = Cell::new(true);
+        let known = |output: &OutputRef| {
+            leaf.set(false);
+            let node = self.nodes.get(&output.thunk)?;
+            let Record::Done(finished) = &self.records[node.0 as usize] else { return None };
+            Some(finished.output(&output.name)?.blob)
+        };
+        let resolved = match &pending.work {
+            Work::Thunk(thunk) => thunk.resolve(known),
+            Work::Packed(packed) => self.packer.unpack(packed).resolve(known),
+            Work::Job(job) => return Ok((job.id, ReadyThunk::clone(&job.thunk))),
+        };
+        let ready = resolved
+            .map_err(|missing| missing.into_iter().next().expect("an unresolved thunk lacks an output"))?;
+        // A thunk that reads no outputs has the id of its ready self: most compiles are spared the hashing.
+        let id = if leaf.get() { pending.id } else { ready.id() };
+        Ok((id, ready))
     }
 
     /// Asks the backends whether they would take the job, and lets it wait for a slot.
-    fn offer(&mut self, node: NodeId, id: ggr_ir::ThunkId, ready: ReadyThunk) {
-        let Some(pending) = self.pending(node) else { return };
-        let job = Arc::new(Job {
-            id,
-            thunk: Arc::new(ready),
-            limits: pending.limits,
-            kind: pending.kind,
-            label: pending.label.to_string(),
-        });
-        pending.work = Work::Job(job.clone());
-        let thunk = pending.id;
+    fn offer(&mut self, node: NodeId, job: Arc<Job>) {
         let mut refusals = Vec::new();
         let mut refused = BackendSet::EMPTY;
         for (i, backend) in self.backends.iter().enumerate() {
@@ -89,26 +93,44 @@ impl Driver {
                 refusals.push((self.names[i].clone(), refusal));
             }
         }
+        let crowded = self.is_crowded();
+        let Record::Pending(pending) = &mut self.records[node.0 as usize] else { return };
+        let thunk = pending.id;
+        match &pending.work {
+            Work::Thunk(thunk) if crowded => pending.work = Work::Packed(self.packer.pack(thunk)),
+            Work::Packed(_) if crowded => {}
+            _ => pending.work = Work::Job(job),
+        }
         self.emit(|| BuildEvent::Ready { id: thunk });
         self.stash = Stash::Failure(Failure::Refused(refusals));
         self.tell(Event::Missed { node, refused });
     }
 
-    fn start(&mut self, attempt: AttemptId, node: NodeId, on: BackendId, duplicate: bool) {
-        let backend = self.backends[usize::from(on.0)].clone();
-        let name = self.names[usize::from(on.0)].clone();
+    /// The job of a node that has been checked; resolved again if it was packed meanwhile.
+    fn job_to_start(&mut self, node: NodeId) -> Arc<Job> {
         let Record::Pending(pending) = &self.records[node.0 as usize] else {
             unreachable!("a settled node is not started")
         };
-        let Work::Job(job) = &pending.work else { unreachable!("a node is resolved before it is started") };
-        let job = job.clone();
+        if let Work::Job(job) = &pending.work {
+            return job.clone();
+        }
+        let (id, ready) = self.resolve(pending).expect("it was resolved when it was checked");
+        let job = Arc::new(pending.job(id, ready));
+        if let Some(pending) = self.pending(node) {
+            pending.work = Work::Job(job.clone());
+        }
+        job
+    }
+
+    fn start(&mut self, attempt: AttemptId, node: NodeId, on: BackendId, duplicate: bool) {
+        let backend = self.backends[usize::from(on.0)].clone();
+        let name = self.names[usize::from(on.0)].clone();
+        let job = self.job_to_start(node);
         self.counts.duplicates += u64::from(duplicate);
-        self.emit(|| BuildEvent::Started {
-            id: pending.id,
-            label: pending.label.clone(),
-            backend: name,
-            duplicate,
-        });
+        if let Record::Pending(pending) = &self.records[node.0 as usize] {
+            let (id, label) = (pending.id, pending.label.clone());
+            self.emit(|| BuildEvent::Started { id, label, backend: name, duplicate });
+        }
         let (run, abort) = abortable(async move { backend.run(&job).await });
         self.flights.insert(attempt, Flight { node, backend: on, abort });
         self.running.push(run.map(move |end| Completion::Ended(attempt, end.ok().map(Box::new))).boxed());
@@ -163,7 +185,7 @@ impl Driver {
     fn job(&mut self, node: NodeId) -> Option<Arc<Job>> {
         match &self.pending(node)?.work {
             Work::Job(job) => Some(job.clone()),
-            Work::Thunk(_) => None,
+            Work::Thunk(_) | Work::Packed(_) => None,
         }
     }
 
@@ -214,7 +236,7 @@ impl Driver {
         if let Some(durations) = &self.options.durations {
             let took = Duration::from_micros(finished.duration_us);
             let mut durations = durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            durations.learn(&pending.label, pending.kind, took);
+            durations.learn(&pending.label, pending.kind, pending.size, took);
         }
     }
 

@@ -88,7 +88,7 @@ pub(super) enum Until {
 #[derive(Debug)]
 pub(super) enum Message {
     Submit(Submission),
-    Wait { id: ThunkId, until: Until, reply: oneshot::Sender<Verdict> },
+    Wait { id: ThunkId, until: Until, urgency: Urgency, reply: oneshot::Sender<Verdict> },
     Demand(ThunkId),
     Resolve { id: ThunkId, reduction: Reduction },
     Confirm(ThunkId),
@@ -109,7 +109,7 @@ pub struct DriverHandle {
 }
 
 impl DriverHandle {
-    /// Hands over a thunk. Waits while the driver is thousands of messages behind. A thunk that was submitted before is
+    /// Hands over a thunk. Waits while the driver is hundreds of messages behind. A thunk that was submitted before is
     /// not submitted again, unless it has failed since.
     pub async fn submit(&self, submission: Submission) {
         self.send(Message::Submit(submission)).await;
@@ -120,7 +120,7 @@ impl DriverHandle {
     /// # Errors
     /// Why there is none. A thunk in doubt is waited for until somebody answers.
     pub async fn wait(&self, id: ThunkId) -> Verdict {
-        self.ask(id, Until::Settled).await
+        self.ask(id, Until::Settled, Urgency::Awaited).await
     }
 
     /// As [`wait`](Self::wait), but also returns when the thunk is in doubt, with the reason for that.
@@ -128,7 +128,15 @@ impl DriverHandle {
     /// # Errors
     /// Why there is no result, or why there seems to be none.
     pub async fn verdict(&self, id: ThunkId) -> Verdict {
-        self.ask(id, Until::Doubted).await
+        self.ask(id, Until::Doubted, Urgency::Awaited).await
+    }
+
+    /// As [`verdict`](Self::verdict), but the thunk is left to its turn: for those who do not hold anybody up.
+    ///
+    /// # Errors
+    /// Why there is no result, or why there seems to be none.
+    pub async fn follow(&self, id: ThunkId) -> Verdict {
+        self.ask(id, Until::Doubted, Urgency::Eventual).await
     }
 
     /// Has the thunk, and all that it waits for, made before others.
@@ -164,7 +172,8 @@ impl DriverHandle {
         let _ = done.await;
     }
 
-    /// Gives up what is left, waits for the attempts in flight to end and for the records to be written.
+    /// Gives up what is left, waits for the attempts in flight to end, for the records to be written, and for the
+    /// backends to close (unless somebody else holds them).
     pub async fn shutdown(&self) {
         let (reply, done) = oneshot::channel();
         self.send(Message::Shutdown(reply)).await;
@@ -181,9 +190,9 @@ impl DriverHandle {
         self.counts.clone()
     }
 
-    async fn ask(&self, id: ThunkId, until: Until) -> Verdict {
+    async fn ask(&self, id: ThunkId, until: Until, urgency: Urgency) -> Verdict {
         let (reply, verdict) = oneshot::channel();
-        self.send(Message::Wait { id, until, reply }).await;
+        self.send(Message::Wait { id, until, urgency, reply }).await;
         verdict.await.unwrap_or_else(|_| Err(Arc::new(Failure::Stopped)))
     }
 

@@ -7,7 +7,9 @@ use ggr_ir::{
     Reduction, Thunk, ThunkId, ToolFailure,
 };
 
+use super::pack::Packed;
 use crate::backend::Refusal;
+use crate::durations::SizeClass;
 
 /// Where a result came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,19 +122,35 @@ pub(super) struct Pending {
     pub(super) id: ThunkId,
     pub(super) label: Arc<str>,
     pub(super) kind: Kind,
-    pub(super) limits: Limits,
+    pub(super) size: SizeClass,
+    pub(super) limits: Arc<Limits>,
     pub(super) cacheable: bool,
     pub(super) work: Work,
     /// Set while it is in doubt.
     pub(super) failure: Option<Arc<Failure>>,
 }
 
+impl Pending {
+    /// The job that it comes to.
+    pub(super) fn job(&self, id: ThunkId, ready: ReadyThunk) -> Job {
+        Job {
+            id,
+            thunk: Arc::new(ready),
+            limits: *self.limits,
+            kind: self.kind,
+            label: self.label.to_string(),
+        }
+    }
+}
+
 /// What is to be run.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Its inputs are not all known.
+    /// As it was submitted.
     Thunk(Arc<Thunk>),
-    /// It is ready.
+    /// The same, in little memory.
+    Packed(Packed),
+    /// Resolved, and about to run.
     Job(Arc<Job>),
 }
 

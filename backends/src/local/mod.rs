@@ -54,8 +54,8 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// Starts the pool. Does not wait for the worker: what goes wrong with it is said by the jobs, or by
-    /// [`ready`](Self::ready).
+    /// Starts the pool. The worker process is started with the first job, so that a build in which nothing has to run
+    /// pays for none; what goes wrong with it is said by the jobs, or by [`ready`](Self::ready).
     ///
     /// # Errors
     /// If no thread can be started.
@@ -81,7 +81,7 @@ impl LocalBackend {
         })
     }
 
-    /// Waits until the worker has said hello.
+    /// Waits until the worker, started now if it was not, has said hello.
     ///
     /// # Errors
     /// Why there is none, in words for the user.

@@ -39,6 +39,9 @@ const READ: usize = 64 * 1024;
 /// when the *thread* that forked ends (prctl(2), `PR_SET_PDEATHSIG`).
 pub(super) fn supervise(shared: &Shared, command: &[OsString]) {
     let mut deaths = 0;
+    if !shared.wait_until_wanted() {
+        return shared.give_up("the local pool has been closed");
+    }
     loop {
         let (why, answered) = match Worker::start(command) {
             Ok(worker) => worker.serve(shared),

@@ -2,7 +2,7 @@
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use ggr_ir::protocol::worker::{self, Hello, Request};
 use ggr_ir::{Attempt, InfraFailure, Job};
@@ -46,6 +46,8 @@ struct State {
     connection: Option<Connection>,
     waiting: FxHashMap<u64, Waiting>,
     next: u64,
+    /// Somebody has asked for a worker.
+    wanted: bool,
     closing: bool,
 }
 
@@ -53,12 +55,14 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
+    /// Told when `wanted` or `closing` is set.
+    woken: Condvar,
     status: watch::Sender<Status>,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), status: watch::channel(Status::Starting).0 }
+        Self { state: Mutex::default(), woken: Condvar::new(), status: watch::channel(Status::Starting).0 }
     }
 
     /// No code that holds the lock can panic half-way through a change.
@@ -66,8 +70,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a worker.
+    /// Blocks until a worker is wanted; false if the pool closes before.
+    pub(super) fn wait_until_wanted(&self) -> bool {
+        let state = self.lock();
+        let idle = |state: &mut State| !state.wanted && !state.closing;
+        let state = self.woken.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        !state.closing
+    }
+
+    /// Waits for a worker, and has it started if it is the first.
     pub(super) async fn up(&self) -> Result<Hello, String> {
+        self.lock().wanted = true;
+        self.woken.notify_all();
         let mut status = self.status.subscribe();
         let known = status.wait_for(|status| !matches!(status, Status::Starting)).await;
         match known.as_deref() {
@@ -161,6 +175,7 @@ impl Shared {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
+        self.woken.notify_all();
         if let Some(socket) = &state.socket {
             let _ = socket.shutdown(Shutdown::Both);
         }

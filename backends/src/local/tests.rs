@@ -184,6 +184,16 @@ async fn no_more_jobs_than_slots_are_with_the_worker() {
     assert!(matches!(third.await.outcome, Outcome::Reduced(_)));
 }
 
+#[test]
+fn a_pool_that_nobody_uses_starts_no_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("started");
+    let command = ["/bin/sh", "-c", &format!("touch {}", mark.display())].map(Into::into).to_vec();
+    let options = LocalOptions { command, slots: 1, store: "/".into(), jobserver: None };
+    drop(LocalBackend::start(options).unwrap());
+    assert!(!mark.exists());
+}
+
 #[tokio::test]
 async fn dropping_the_pool_ends_its_worker_also_while_jobs_run() {
     let backend = start("good", 2);

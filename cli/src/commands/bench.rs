@@ -1,8 +1,9 @@
 //! `ggr bench`: measurements that BENCHMARKS.md and SPECIFICATION.md name.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use ggr_backends::bench;
+use ggr_shim::bench::sleepers;
 use serde_json::json;
 
 use super::Context;
@@ -26,12 +27,22 @@ enum What {
         #[arg(default_value_t = 1_000_000)]
         thunks: u64,
     },
+    /// Run `sleep` many times at once, each in a sandbox of its own
+    Sleep {
+        /// How many sleepers; the worker gets as many slots
+        #[arg(default_value_t = 1000)]
+        sleepers: u64,
+        /// How long each sleeps, as for sleep(1)
+        #[arg(default_value = "2")]
+        time: String,
+    },
 }
 
 /// Measures.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
-    match args.what {
-        What::Scale { thunks } => scale(context, thunks),
+    match &args.what {
+        What::Scale { thunks } => scale(context, *thunks),
+        What::Sleep { sleepers, time } => sleep(context, *sleepers, time),
     }
 }
 
@@ -52,6 +63,28 @@ fn scale(context: &Context, thunks: u64) -> Result<ExitCode, Error> {
             report.per_second(),
             report.bytes_each(),
             ByteSize(report.memory)
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sleep(context: &Context, count: u64, time: &str) -> Result<ExitCode, Error> {
+    let repo = context.repository_or_new()?;
+    let mut worker = Command::new("/proc/self/exe");
+    worker.args(["worker", "--slots", &count.to_string(), "--store"]).arg(repo.root());
+    let slept = sleepers(&mut worker, repo.root(), count, time)
+        .map_err(|source| Error::Host { doing: format!("run {count} sleepers"), source })?;
+    if context.json.is_some() {
+        context.print_json(&json!({
+            "sleepers": count,
+            "seconds": slept.all.as_secs_f64(),
+            "overhead_us": slept.overhead.as_micros() as u64,
+        }))?;
+    } else {
+        context.print(&format!(
+            "{count} × `sleep {time}`, each in a sandbox of its own: {} in all, {} ms of sandbox each (median)\n",
+            seconds(slept.all),
+            slept.overhead.as_micros() as f64 / 1000.0
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let tool = find(context, &args.command[0])?;
     // Inside a session the launcher stands in place of the tool, and knows what to do.
-    let caught = context.env.value("GGR_SESSION").is_some();
+    let caught = context.env.inside_session();
     let Some(call) = (if caught { None } else { call(context, &tool, &args.command) }) else {
         return execute(&args.command);
     };
@@ -58,8 +58,9 @@ fn call(context: &Context, tool: &Path, command: &[OsString]) -> Option<Call> {
         args: command.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<_>>()?,
         env: env.filter_map(|(k, v)| Some((k.to_str()?.to_owned(), v.to_str()?.to_owned()))).collect(),
         dir: context.dir.clone(),
+        stderr_is_terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
-    Some(Call { pid: std::process::id(), invocation, umask: umask(), may_defer: false })
+    Some(Call { invocation, umask: umask(), may_defer: false })
 }
 
 fn umask() -> u32 {

@@ -9,7 +9,7 @@ use ggr_ir::repo::Repo;
 use crate::args::Global;
 use crate::config::{Config, When};
 use crate::env::Environment;
-use crate::error::Error;
+use crate::error::{Error, Paint};
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -82,9 +82,7 @@ impl Context {
     /// Whether a build gets a status line, if it has a terminal that can show one.
     pub(crate) fn shows_progress(&self) -> bool {
         let config = &self.config;
-        !config.quiet.value
-            && config.progress.value != When::Never
-            && self.env.value("TERM").is_none_or(|t| t != "dumb")
+        !config.quiet.value && config.progress.value != When::Never && self.env.has_capable_terminal()
     }
 
     /// Prints a command's answer to standard output. A reader that has seen enough (`| head`) is no failure.
@@ -103,6 +101,20 @@ impl Context {
             _ => print(&text),
         }
     }
+}
+
+/// Whether ggr's own messages are coloured. Asked only when there is one to print: the configuration is read again, as the
+/// message may be that it cannot be read.
+pub(super) fn paint(global: &Global) -> Paint {
+    let env = Environment::read();
+    let config =
+        std::env::current_dir().ok().and_then(|dir| Config::load(&env, &global.settings(), &dir).ok());
+    let wanted = match config.map_or(When::Auto, |config| config.color.value) {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => rustix::termios::isatty(io::stderr()) && env.has_capable_terminal() && !env.no_color(),
+    };
+    if wanted { Paint::Colour } else { Paint::Plain }
 }
 
 /// Prints to standard output.

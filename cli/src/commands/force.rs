@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Context;
 use super::forcing;
-use super::target::{Target, placeholders_below};
+use super::target::{Target, placeholders_below, repository_of};
 use crate::error::Error;
 use crate::run::runtime;
 
@@ -33,6 +33,11 @@ pub(super) fn force(context: &Context, targets: &[Target]) -> Result<ExitCode, E
         context.note("there are no placeholders");
         return Ok(ExitCode::SUCCESS);
     }
+    for target in targets {
+        if let Some(path) = target.path() {
+            repository_of(context, path)?;
+        }
+    }
     runtime()?.block_on(async {
         let workshop = forcing::open(context).await?;
         let forced = forcing::all(context, &workshop, targets).await;
@@ -46,7 +51,7 @@ fn resolve(context: &Context, target: &Path) -> Result<Vec<Target>, Error> {
     if path.is_dir() {
         return placeholders_below(&path);
     }
-    let repo = context.repository()?;
+    let repo = repository_of(context, target)?;
     match Target::find(context, &repo, target)? {
         // It is real already.
         Target::Made(..) => Ok(Vec::new()),

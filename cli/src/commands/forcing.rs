@@ -1,8 +1,7 @@
 //! Forcing thunks that the repository holds, outside of a build.
 
-use std::fs::{File, FileTimes, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,13 +13,10 @@ use ggr_ir::{Kind, ThunkId};
 
 use super::Context;
 use super::target::Target;
-use crate::coordinator::Output;
+use crate::coordinator::{Output, fill_in_place};
 use crate::error::Error;
 use crate::report::Reporter;
 use crate::run::{Purpose, Workshop};
-
-/// A page, which the kernel copies in one go.
-const HEAD: usize = 4096;
 
 /// A session without a build.
 pub(super) async fn open(context: &Context) -> Result<Workshop, Error> {
@@ -95,32 +91,14 @@ fn settle(workshop: &Workshop, target: &Target, finished: &Finished) -> Result<(
         .ok_or_else(|| Error::NotForced(format!("`{}` has no output `{}`", output.thunk, output.name.0)))?;
     let session = &workshop.session;
     let fill = || {
-        let blob = session.blob_file(entry.blob)?;
+        let bytes = session.checked_bytes(entry.blob)?;
         // If this ggr is killed half way, the next session finds the file in the journal.
         session.journal(path, output)?;
-        fill(path, &blob)?;
+        fill_in_place(&OpenOptions::new().write(true).open(path)?, &bytes)?;
         session.journal_done(path);
         Ok(())
     };
     fill().map_err(Error::io("fill", path))
-}
-
-/// Writes the bytes in place, so that hard links see them too, and keeps the time, so that make's order stays. The first
-/// page goes last: a file that was killed half way still starts as a placeholder.
-fn fill(path: &Path, blob: &Path) -> io::Result<()> {
-    let mut from = File::open(blob)?;
-    let to = OpenOptions::new().write(true).open(path)?;
-    let before = to.metadata()?;
-    let mut head = Vec::new();
-    (&mut from).take(HEAD as u64).read_to_end(&mut head)?;
-    let mut len = head.len() as u64;
-    if head.len() == HEAD {
-        (&to).seek(SeekFrom::Start(len))?;
-        len += io::copy(&mut from, &mut &to)?;
-    }
-    to.write_all_at(&head, 0)?;
-    to.set_len(len)?;
-    to.set_times(FileTimes::new().set_accessed(before.accessed()?).set_modified(before.modified()?))
 }
 
 /// What a failed thunk means for the exit code: its program's own, or an error of ours.

@@ -1,9 +1,10 @@
 //! `ggr gc`.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ggr_backends::store::gc::{self, Collected};
+use ggr_ir::repo::Repo;
 use serde_json::json;
 
 use super::Context;
@@ -15,6 +16,32 @@ use crate::error::Error;
 /// The limit is --max-cache. What a placeholder or a running ggr needs is kept.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {}
+
+/// How often builds collect by themselves. A listing costs a `stat` per file, so not with each of a day's hundred builds.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Collects after a build, if the last collection is long ago. A failure costs room on the disk, not a result.
+pub(super) fn collect_now_and_then(context: &Context, repo: &Repo) {
+    let marker = repo.memo_file("collected");
+    let now = SystemTime::now();
+    let last = std::fs::metadata(&marker).and_then(|found| found.modified());
+    if last.is_ok_and(|last| now.duration_since(last).is_ok_and(|since| since < EVERY)) {
+        return;
+    }
+    let marked = std::fs::write(&marker, b"").map_err(|e| e.to_string());
+    let limit = context.config.max_cache.value.0;
+    let collected = marked.and_then(|()| gc::collect(repo, limit, now, |_| {}).map_err(|e| e.to_string()));
+    match collected {
+        Ok(collected) if collected.removed.files > 0 => {
+            let room = ByteSize(collected.removed.room);
+            context.note(&format!(
+                "removed {room} from the cache, what was not used for longest (`--max-cache`)"
+            ));
+        }
+        Ok(_) => {}
+        Err(e) => context.note(&format!("the cache could not be collected: {e}")),
+    }
+}
 
 /// Collects.
 pub(crate) fn run(context: &Context, _args: &Args) -> Result<ExitCode, Error> {

@@ -68,7 +68,8 @@ pub(crate) enum Command {
 /// Runs one ggr: from the arguments, the program's name first, to the exit code.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     match args::parse(arguments) {
-        Ok(cli) => dispatch(&cli.global, cli.command).unwrap_or_else(|e| error::exit(&e)),
+        Ok(cli) => dispatch(&cli.global, cli.command)
+            .unwrap_or_else(|e| error::exit(&e, context::paint(&cli.global))),
         Err(e) => usage(&e),
     }
 }

@@ -5,7 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use super::Context;
-use crate::coordinator::{self, BuildEnd, Output};
+use crate::config::Intercept;
+use crate::coordinator::{self, BuildEnd, Output, RunError, StartError};
 use crate::error::Error;
 use crate::report::{
     Bar, ChromeTrace, CompileCommands, Event, JsonLines, Log, Reporter, Sink, SinkError, Summary, Terminal,
@@ -22,7 +23,7 @@ pub(crate) struct Args {
 
 /// Runs a build under ggr and gives its exit code.
 pub(crate) fn run(context: &Context, purpose: Purpose, command: &[OsString]) -> Result<ExitCode, Error> {
-    if context.env.value("GGR_SESSION").is_some() {
+    if context.env.inside_session() {
         return nested(command);
     }
     let bar = Bar::default();
@@ -78,14 +79,24 @@ async fn build(
     interception.stdio = stdio;
     let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     reporter.report(&Event::BuildStarted { command: words, slots: context.config.slots.value.get() });
-    let end = coordinator::run(&workshop.session, command, &interception).await;
+    let mut end = coordinator::run(&workshop.session, command, &interception).await;
+    if let Err(RunError::Start(StartError::Intercept(why))) = &end
+        && context.config.intercept.value == Intercept::Auto
+    {
+        let text = format!("the build runs as without ggr, for {why} (`ggr doctor` says what to do)");
+        reporter.report(&Event::Note { text });
+        interception.switch_off();
+        end = coordinator::run(&workshop.session, command, &interception).await;
+    }
     drop(interception);
     if purpose == Purpose::Trace {
         let left = workshop.session.leave_placeholders(&workshop.repo)?;
         let text = format!("{left} placeholders are left; `ggr force` makes them real");
         reporter.report(&Event::Note { text });
     }
+    let repo = workshop.repo.clone();
     workshop.close(context).await;
+    super::gc::collect_now_and_then(context, &repo);
     let code = match end? {
         BuildEnd::Exited(code) => code,
         BuildEnd::Interrupted(signal) => 128 + signal as u8,

@@ -12,7 +12,7 @@ use ggr_ir::{Mode, ObjectStore, Thunk, ThunkId};
 
 use super::Context;
 use super::context::print_bytes;
-use super::target::Target;
+use super::target::{Target, repository_of};
 use crate::error::Error;
 
 /// Show the thunk behind a file or an id, as JSON
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 /// Prints it.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
-    let repo = context.repository()?;
+    let repo = repository_of(context, &args.target)?;
     let target = Target::find(context, &repo, &args.target)?;
     if let Target::Blob(id) = target {
         print_bytes(&FsStore::new(context.blobs(&repo)).get_bytes(id)?)?;

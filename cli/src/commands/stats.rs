@@ -26,6 +26,7 @@ struct Calls {
     ran: usize,
     here: usize,
     failed: usize,
+    left: usize,
     /// How often each reason made a call run here.
     reasons: BTreeMap<String, usize>,
 }
@@ -73,6 +74,7 @@ fn count(lines: &[Line]) -> Calls {
             Fate::Hit => calls.hits += 1,
             Fate::Ran => calls.ran += 1,
             Fate::Failed => calls.failed += 1,
+            Fate::Left => calls.left += 1,
             Fate::Here => {
                 calls.here += 1;
                 *calls.reasons.entry(record.reason.clone().unwrap_or_default()).or_default() += 1;
@@ -86,8 +88,8 @@ fn describe(what: &str, calls: &Calls) -> String {
     let thunks = calls.hits + calls.ran;
     let share = if thunks == 0 { 0.0 } else { 100.0 * calls.hits as f64 / thunks as f64 };
     let mut text = format!(
-        "{what}: {} hits, {} ran ({share:.1} % hits), {} ran here, {} failed\n",
-        calls.hits, calls.ran, calls.here, calls.failed
+        "{what}: {} hits, {} ran ({share:.1} % hits), {} ran here, {} failed, {} not made\n",
+        calls.hits, calls.ran, calls.here, calls.failed, calls.left
     );
     let mut reasons: Vec<_> = calls.reasons.iter().collect();
     reasons.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), *reason));
@@ -144,7 +146,7 @@ mod tests {
         ];
         assert_eq!(
             describe("last build", &count(&lines)),
-            "last build: 3 hits, 1 ran (75.0 % hits), 1 ran here, 0 failed\n      1 × no model for `bison`\n"
+            "last build: 3 hits, 1 ran (75.0 % hits), 1 ran here, 0 failed, 0 not made\n      1 × no model for `bison`\n"
         );
     }
 }

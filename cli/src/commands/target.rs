@@ -107,6 +107,20 @@ pub(super) fn read_placeholder(file: &Path) -> Result<Option<OutputRef>, Error> 
     Ok(placeholder::parse(&bytes))
 }
 
+/// The repository that a word on the command line is about: a placeholder without one leads nowhere.
+pub(super) fn repository_of(context: &Context, word: &Path) -> Result<Repo, Error> {
+    context.repository().or_else(|error| match read_placeholder(&context.absolute(word))? {
+        Some(output) => {
+            let file = context.absolute(word);
+            Err(Error::Gone(format!(
+                "the thunk behind `{}` is gone with its repository ({output})",
+                file.display()
+            )))
+        }
+        None => Err(error),
+    })
+}
+
 /// The placeholders in a directory and below it, ordered by path. Repositories are passed over, symlinks not followed.
 pub(super) fn placeholders_below(directory: &Path) -> Result<Vec<Target>, Error> {
     let mut found = Vec::new();

@@ -131,6 +131,7 @@ fn outcome(record: &Record) -> String {
         Fate::Hit => "taken from the cache".to_owned(),
         Fate::Ran => format!("made in a sandbox in {} ms", record.ms),
         Fate::Here => format!("made here in {} ms: {reason}", record.ms),
+        Fate::Left => "left as a placeholder, or not made".to_owned(),
         Fate::Failed => format!("not made: {reason}"),
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use ggr_models::user::UserError;
+
 use super::value::Origin;
 
 /// A mistake in a configuration file, variable or flag.
@@ -43,6 +45,9 @@ pub(crate) enum ConfigError {
         /// The valid key that is most like it.
         nearest: Option<&'static str>,
     },
+    /// A description of a tool is wrong.
+    #[error(transparent)]
+    Tool(#[from] UserError),
     /// A value that its key does not take.
     #[error("{}: {}`{text}` is not {expected}", origin.place(), origin.key_prefix(key))]
     BadValue {
@@ -73,6 +78,7 @@ impl ConfigError {
                 Some("`ggr config --keys` lists every key and what it takes".to_owned())
             }
             Self::Syntax { .. } => Some("the file is TOML: `key = \"value\"`, one a line".to_owned()),
+            Self::Tool(_) => Some("README.md shows how a tool is described".to_owned()),
             Self::Read { .. } => None,
         }
     }

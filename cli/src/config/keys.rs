@@ -108,7 +108,7 @@ pub(crate) static KEYS: &[Key] = &[
         "the repository", "a path",
         field!(dir, |raw| Some(raw.path()), |value| path(value.as_deref(), "the nearest `.ggr` above, else `.ggr` here"))),
     key!("intercept", Some("GGR_INTERCEPT"), Some("--intercept"), UNSAFE,
-        "how tool calls are caught", "`auto`, `mount`, `path` or `off`",
+        "how tool calls are caught", "`auto`, `mount` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("max-cache", Some("GGR_MAX_CACHE"), Some("--max-cache"), UNSAFE,
         "size limit of the store; what was used longest ago goes first", "a size such as `10G`",

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ggr_models::user::UserTool;
+
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
@@ -50,19 +52,19 @@ pub(crate) struct Config {
     pub(crate) trace_out: Sourced<Option<PathBuf>>,
     /// Run one thunk in N twice and compare; 0 for none.
     pub(crate) verify_rate: Sourced<u32>,
-    /// Files with `[[tool]]` tables, the user's first.
+    /// Files with `[[tool]]` tables; of two tools with one name the first counts.
     pub(crate) tools: Vec<ToolTables>,
     /// What was read and ignored, for the user to know.
     pub(crate) notes: Vec<String>,
 }
 
-/// A file with `[[tool]]` tables, for `ggr_models`' user models.
+/// The `[[tool]]` tables of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToolTables {
     /// The file.
     pub(crate) path: PathBuf,
-    /// Its whole text, so that an error in a table has its line.
-    pub(crate) text: String,
+    /// The tools that it describes.
+    pub(crate) tools: Vec<UserTool>,
 }
 
 impl Config {
@@ -145,7 +147,10 @@ impl Config {
             setting.key.set(self, Raw { text: setting.text.as_ref(), base, home, origin })?;
         }
         match (parsed.tools, trust) {
-            (Some(_), Trust::Full) => self.tools.push(ToolTables { path: path.to_path_buf(), text }),
+            (Some(_), Trust::Full) => {
+                let tools = UserTool::read_all(path, &text)?;
+                self.tools.insert(0, ToolTables { path: path.to_path_buf(), tools });
+            }
             (Some(span), Trust::Safe(why)) => self.ignored(path, span, "tool", why),
             (None, _) => {}
         }

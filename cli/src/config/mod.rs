@@ -13,6 +13,6 @@ mod layers;
 mod value;
 
 pub(crate) use error::ConfigError;
-pub(crate) use keys::{KEYS, Key};
-pub(crate) use layers::{Config, ToolTables};
-pub(crate) use value::{ByteSize, Intercept, Mode, Origin, Span, When};
+pub(crate) use keys::KEYS;
+pub(crate) use layers::Config;
+pub(crate) use value::{ByteSize, Intercept, Mode, When};

@@ -103,9 +103,6 @@ macro_rules! words {
         pub(crate) enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
-            /// The words, in the order of the variants.
-            pub(crate) const WORDS: &'static [&'static str] = &[$($word,)*];
-
             /// The variant of this word.
             pub(super) fn parse(text: &str) -> Option<Self> {
                 match text { $($word => Some(Self::$variant),)* _ => None }
@@ -132,12 +129,10 @@ words! {
 words! {
     /// How tool calls are caught.
     Intercept {
-        /// `Mount` where the machine allows it, else `Path`.
+        /// `Mount` where the machine allows it, else `Off`, and the user is told.
         Auto = "auto",
         /// The launcher is mounted over every tool's file.
         Mount = "mount",
-        /// The launcher's names stand first in `PATH`.
-        Path = "path",
         /// Not at all: the build runs as it is.
         Off = "off",
     }

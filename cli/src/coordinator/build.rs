@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::intercept::enter::{FAILED, Plan, READY};
-use crate::intercept::kill;
 use crate::intercept::supervisor::{Supervisor, Watcher};
+use crate::intercept::{inherit, kill};
 
 use super::Interception;
 use super::callers::{self, Sink};
@@ -52,7 +52,7 @@ pub(crate) struct Start<'a> {
     pub(crate) interception: &'a Interception,
 }
 
-fn inherit(fd: Option<&OwnedFd>) -> io::Result<Stdio> {
+fn given_or_ours(fd: Option<&OwnedFd>) -> io::Result<Stdio> {
     fd.map_or(Ok(Stdio::inherit()), |fd| Ok(fd.try_clone()?.into()))
 }
 
@@ -72,19 +72,19 @@ impl Build {
     ) -> Result<Self, StartError> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
-        // Inherited by number: cleared just before the only process that is to have it starts.
         let plan = Plan { control: theirs.as_raw_fd(), ..start.plan.clone() };
         let json = serde_json::to_string(&plan).expect("paths of tools are UTF-8");
-        rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(io::Error::from)?;
         let (stdout, stderr) = &start.interception.stdio;
-        let child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("__enter")
             .arg(json)
             .args(start.command)
             .env(SESSION_VARIABLE, &start.interception.socket)
-            .stdout(inherit(stdout.as_ref())?)
-            .stderr(inherit(stderr.as_ref())?)
-            .spawn()?;
+            .stdout(given_or_ours(stdout.as_ref())?)
+            .stderr(given_or_ours(stderr.as_ref())?);
+        inherit(&mut command, theirs.as_fd());
+        let child = command.spawn()?;
         drop(theirs);
         let mut build = Self { child, supervisor: None };
         match build.shake_hands(&ours, start, watcher, started) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ggr_backends::drive::Finished;
@@ -13,18 +13,16 @@ use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::callers;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
 const MAX_FORCES: usize = 16;
 
 /// One tool call, understood.
 pub(crate) struct Call {
-    /// The launcher's process, or our own for `ggr cc`.
-    pub(crate) pid: u32,
     /// What was called.
     pub(crate) invocation: Invocation,
     /// The caller's file mode creation mask.
@@ -65,9 +63,13 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         return run_here(&session, stream, pid, tool, false).await;
     }
     let Some(call) = understand(&session, pid, request) else {
-        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8));
+        session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8), None);
         return run_here(&session, stream, pid, tool, true).await;
     };
+    session.report(&Event::Called(Arc::new(crate::report::Call {
+        args: call.invocation.args.clone(),
+        dir: call.invocation.dir.clone(),
+    })));
     let mut more = [0u8; 1];
     let answer = tokio::select! {
         answer = decide(&session, &call) => answer,
@@ -80,7 +82,8 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
         }
         Answer::RunHere(ended) => {
             let slot = ended.takes_slot();
-            session.note_here(pid, &tool, &ended);
+            session.settle_before_failure(&call, &ended).await;
+            session.note_here(pid, &tool, &ended, Some(&call));
             run_here(&session, stream, pid, tool, slot).await
         }
     }
@@ -114,8 +117,14 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         args: request.args.into_iter().map(text).collect::<Option<_>>()?,
         env,
         dir: text(request.dir)?.into(),
+        stderr_is_terminal: stderr_is_terminal(pid),
     };
-    Some(Call { pid, invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+}
+
+fn stderr_is_terminal(pid: u32) -> bool {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/2"));
+    target.is_ok_and(|target| target.starts_with("/dev/pts") || target.starts_with("/dev/tty"))
 }
 
 /// Tells the launcher to run the real tool, and waits for its end.
@@ -172,6 +181,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
+    session.keep_thunks(&plan);
     let mut wanted = None;
     if hold_back {
         wanted = Some(session.held_back().add(&plan, &ids));
@@ -187,7 +197,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
         }
     }
-    match session.results(&ids).await {
+    match session.results(&ids, Urgency::Awaited).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
         Err(ended) => Answer::RunHere(ended),
     }
@@ -199,5 +209,52 @@ fn finish(session: &Session, call: &Call, plan: &Plan, reductions: &[Arc<Finishe
     match written.and_then(|()| session.printed(reductions)) {
         Ok((stdout, stderr)) => Answer::Exit { code: 0, stdout, stderr },
         Err(error) => Answer::RunHere(Ended::Unwritable(error.to_string())),
+    }
+}
+
+/// The files that a command line names as its outputs in the usual ways (`-o FILE`, `-c SOURCE`, `ar rc FILE.a`), for `ggr why`
+/// to find a call by. A guess that is wrong misleads nobody: only that command reads it.
+pub(super) fn named_outputs(invocation: &Invocation) -> Vec<PathBuf> {
+    let args = invocation.args.get(1..).unwrap_or_default();
+    let after = |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1)).cloned();
+    let joined = args.iter().find_map(|arg| arg.strip_prefix("-o").filter(|rest| !rest.is_empty()));
+    let operands = || args.iter().filter(|arg| !arg.starts_with('-'));
+    let named: Vec<PathBuf> = if let Some(output) = after("-o").or_else(|| joined.map(str::to_owned)) {
+        vec![output.into()]
+    } else if args.iter().any(|arg| arg == "-c") {
+        let object =
+            |source: &String| Path::new(source).file_name().map(|name| Path::new(name).with_extension("o"));
+        operands().filter(|arg| arg.contains('.')).filter_map(object).collect()
+    } else {
+        operands().find(|arg| arg.ends_with(".a")).map(PathBuf::from).into_iter().collect()
+    };
+    named.into_iter().map(|path| invocation.dir.join(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_found_on_usual_command_lines() {
+        let check = |line: &str, expected: &[&str]| {
+            let invocation = Invocation {
+                program: "/usr/bin/x".into(),
+                args: line.split(' ').map(str::to_owned).collect(),
+                env: BTreeMap::new(),
+                dir: "/w".into(),
+                stderr_is_terminal: false,
+            };
+            assert_eq!(
+                named_outputs(&invocation),
+                expected.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                "{line}"
+            );
+        };
+        check("gcc -c a.c -o d/a.o", &["/w/d/a.o"]);
+        check("gcc -oprog a.o", &["/w/prog"]);
+        check("gcc -c src/a.c b.c", &["/w/a.o", "/w/b.o"]);
+        check("ar rc lib.a a.o", &["/w/lib.a"]);
+        check("gcc --version", &[]);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ggr_backends::drive::Finished;
+use ggr_backends::scheduler::Urgency;
 use ggr_ir::{Reduction, ThunkId};
 use ggr_models::Plan;
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use super::call::Call;
 use super::placeholders::Placeholder;
 use super::session::{Ended, Session};
+use crate::report::Event;
 
 /// A deferred call, until its bytes are there.
 struct Deferred {
@@ -38,7 +40,7 @@ pub(crate) fn put_in_place(
     let mut placeholders = Vec::new();
     let mut put = || -> io::Result<()> {
         for output in &plan.outputs {
-            let permissions = output.permissions & !call.umask;
+            let permissions = output.mode(call.umask);
             session.journal(&output.path, &output.output)?;
             placeholders.push(session.placeholders().create(
                 &output.path,
@@ -48,6 +50,7 @@ pub(crate) fn put_in_place(
         }
         for (path, bytes) in &plan.written {
             std::fs::write(path, bytes)?;
+            session.placeholders().note_written(path);
         }
         Ok(())
     };
@@ -73,11 +76,15 @@ async fn follow(session: Arc<Session>, mut deferred: Deferred) {
         // The session ends and nobody has asked: the placeholder stays.
         return;
     }
-    match session.results(&deferred.ids).await {
+    match session.results(&deferred.ids, Urgency::Eventual).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
                 Ok(()) => session.print_for_build(&reductions),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let ended = Ended::Infra(error.to_string());
+                    run_for_real(&session, &deferred, &ended).await;
+                }
                 Err(error) => {
                     session.fail_build(format!("writing the outputs of `{}`: {error}", deferred.plan.label))
                 }
@@ -95,10 +102,12 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
             .iter()
             .find_map(|reduction| reduction.output(&planned.output.name))
             .ok_or_else(|| io::Error::other(format!("output `{}` was not made", planned.output.name.0)))?;
-        let blob = session.blob_file(entry.blob)?;
-        session.placeholders().fill(placeholder, &blob)?;
-        session.remember(placeholder, entry.blob);
+        let path = session.placeholders().fill(placeholder, &session.checked_bytes(entry.blob)?)?;
+        if let Some(path) = path {
+            session.remember(&path, entry.blob);
+        }
         session.journal_done(&planned.path);
+        session.report(&Event::Materialized { path: planned.path.clone(), bytes: entry.blob.size() });
     }
     Ok(())
 }
@@ -148,7 +157,7 @@ fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Outp
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,
             blob,
-            permissions: planned.permissions,
+            permissions: planned.mode(0),
         };
         outputs.insert(planned.output.name.clone(), entry);
         if placeholder.stands_at(&planned.path) {
@@ -156,7 +165,7 @@ fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Outp
             session.placeholders().forget(placeholder);
         } else {
             let moved = placeholder.current_path().is_some();
-            session.placeholders().fill(placeholder, &session.blob_file(blob)?)?;
+            session.placeholders().fill(placeholder, &session.checked_bytes(blob)?)?;
             if moved {
                 super::placeholders::remove_if_there(&planned.path)?;
             }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use call::{Answer, Call, decide};
+pub(crate) use placeholders::fill_in_place;
 pub(crate) use session::{Output, Parts, Session};
 
 pub(crate) use build::StartError;
@@ -54,6 +55,16 @@ pub(crate) struct Interception {
     pub(crate) repo: PathBuf,
     /// The build's standard output and error, if they are not ours.
     pub(crate) stdio: (Option<OwnedFd>, Option<OwnedFd>),
+}
+
+impl Interception {
+    /// Nothing is caught: the build runs as it is.
+    pub(crate) fn switch_off(&mut self) {
+        self.tools.clear();
+        self.watch = false;
+        // The try before this one has bound it.
+        let _ = std::fs::remove_file(&self.socket);
+    }
 }
 
 /// Why a run did not come to an exit status.
@@ -208,7 +219,10 @@ async fn changed_course(session: &Arc<Session>) -> Result<Option<BuildEnd>, RunE
     session.abandon().await;
     match course {
         Course::Broken(why) => Err(RunError::Broken(why)),
-        Course::Going | Course::Again => Ok(None),
+        Course::Going | Course::Again => {
+            session.placeholders().roll_back();
+            Ok(None)
+        }
     }
 }
 

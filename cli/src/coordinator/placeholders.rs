@@ -6,15 +6,16 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ggr_ir::{OutputRef, placeholder};
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::intercept::supervisor::{FileId, Held};
@@ -24,7 +25,8 @@ const HEAD: usize = 4096;
 
 /// One placeholder.
 pub(crate) struct Placeholder {
-    file: File,
+    /// Open as long as it is a placeholder: a program that is open for writing cannot be executed (`ETXTBSY`).
+    file: Mutex<Option<File>>,
     id: FileId,
     /// Where it was made.
     pub(crate) path: PathBuf,
@@ -39,6 +41,10 @@ pub(crate) struct Placeholder {
 #[derive(Default)]
 pub(crate) struct Placeholders {
     files: Mutex<HashMap<FileId, Arc<Placeholder>>>,
+    /// Set while a build is being stopped: no new ones then.
+    closed: AtomicBool,
+    /// What was put down in this pass over the build: files that plain make would perhaps not have made yet.
+    made: Mutex<Vec<(PathBuf, FileId)>>,
     count: AtomicUsize,
 }
 
@@ -59,22 +65,60 @@ impl Placeholders {
         permissions: u32,
     ) -> io::Result<Arc<Placeholder>> {
         remove_if_there(path)?;
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let (mut file, named) = new_file(path)?;
         file.write_all(&placeholder::bytes(&output))?;
         file.set_permissions(fs::Permissions::from_mode(permissions))?;
         let meta = file.metadata()?;
         let id = (meta.dev(), meta.ino());
         let made = Arc::new(Placeholder {
-            file,
+            file: Mutex::new(Some(file)),
             id,
             path: path.to_owned(),
             output,
             held: Mutex::default(),
             settled: watch::Sender::new(false),
         });
-        self.files.lock().expect("no holder panics").insert(id, Arc::clone(&made));
+        let mut files = self.files.lock().expect("no holder panics");
+        if self.closed.load(Ordering::Acquire) {
+            remove_if_there(path)?;
+            return Err(io::Error::other("the build is being stopped"));
+        }
+        files.insert(id, Arc::clone(&made));
         self.count.fetch_add(1, Ordering::AcqRel);
+        // Only with its name can anybody open it: it is whole then, and on the table.
+        if !named && let Err(error) = made.give_name() {
+            files.remove(&id);
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return Err(error);
+        }
+        self.made.lock().expect("no holder panics").push((path.to_owned(), id));
         Ok(made)
+    }
+
+    /// From now on none are made; gives those that are left.
+    pub(crate) fn close(&self) -> Vec<Arc<Placeholder>> {
+        let files = self.files.lock().expect("no holder panics");
+        self.closed.store(true, Ordering::Release);
+        files.values().cloned().collect()
+    }
+
+    /// Removes every file that was put down in this pass and still stands where it was put, and allows new ones. The next
+    /// pass makes again, from the cache, those that plain make would have made.
+    pub(crate) fn roll_back(&self) {
+        for (path, id) in self.made.lock().expect("no holder panics").drain(..) {
+            if fs::symlink_metadata(&path).is_ok_and(|meta| (meta.dev(), meta.ino()) == id) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        self.closed.store(false, Ordering::Release);
+    }
+
+    /// Notes a file that was written beside placeholders (a depfile).
+    pub(crate) fn note_written(&self, path: &Path) {
+        if let Ok(meta) = fs::symlink_metadata(path) {
+            let id = (meta.dev(), meta.ino());
+            self.made.lock().expect("no holder panics").push((path.to_owned(), id));
+        }
     }
 
     /// The placeholder that this file is.
@@ -90,28 +134,22 @@ impl Placeholders {
         self.files.lock().expect("no holder panics").values().cloned().collect()
     }
 
-    /// Puts the bytes of `blob` into the placeholder, keeping its times, and lets go whoever waits for it.
-    ///
-    /// The first page is written last and at once, so that a file that was killed half way still starts as a placeholder.
+    /// Puts the real bytes into the placeholder and lets go whoever waits for it. Gives where the file is now; nothing if it
+    /// was deleted.
     ///
     /// # Errors
     /// The placeholder stays what it is if its bytes cannot be written (a full disk).
-    pub(crate) fn fill(&self, placeholder: &Placeholder, blob: &Path) -> io::Result<()> {
-        let mut from = File::open(blob)?;
-        let before = placeholder.file.metadata()?;
-        let mut head = Vec::with_capacity(HEAD);
-        (&mut from).take(HEAD as u64).read_to_end(&mut head)?;
-        let mut len = head.len() as u64;
-        if head.len() == HEAD {
-            let mut to = &placeholder.file;
-            to.seek(SeekFrom::Start(len))?;
-            len += io::copy(&mut from, &mut to)?;
+    pub(crate) fn fill(&self, placeholder: &Placeholder, bytes: &[u8]) -> io::Result<Option<PathBuf>> {
+        let path = placeholder.current_path();
+        let file = placeholder.file.lock().expect("no holder panics").take();
+        if let Some(file) = file
+            && let Err(error) = fill_in_place(&file, bytes)
+        {
+            *placeholder.file.lock().expect("no holder panics") = Some(file);
+            return Err(error);
         }
-        placeholder.file.write_all_at(&head, 0)?;
-        placeholder.file.set_len(len)?;
-        keep_times(&placeholder.file, &before)?;
         self.forget(placeholder);
-        Ok(())
+        Ok(path)
     }
 
     /// Takes the placeholder off the table (its file has become real, or is gone) and lets go whoever waits.
@@ -119,6 +157,7 @@ impl Placeholders {
         if self.files.lock().expect("no holder panics").remove(&placeholder.id).is_some() {
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
+        placeholder.file.lock().expect("no holder panics").take();
         placeholder.settled.send_replace(true);
         placeholder.held.lock().expect("no holder panics").clear();
     }
@@ -159,14 +198,59 @@ impl Placeholder {
 
     /// Where the file is now; nothing if it was deleted.
     pub(crate) fn current_path(&self) -> Option<PathBuf> {
-        let path = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()?;
+        if self.stands_at(&self.path) {
+            return Some(self.path.clone());
+        }
+        let file = self.file.lock().expect("no holder panics");
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_ref()?.as_raw_fd())).ok()?;
         let meta = fs::symlink_metadata(&path).ok()?;
         ((meta.dev(), meta.ino()) == self.id).then_some(path)
+    }
+
+    /// Gives a file without a name its name, and opens it again under it: the kernel then knows where it is, also after it
+    /// was moved.
+    fn give_name(&self) -> io::Result<()> {
+        let mut file = self.file.lock().expect("no holder panics");
+        let Some(nameless) = file.as_ref() else { return Ok(()) };
+        let from = format!("/proc/self/fd/{}", nameless.as_raw_fd());
+        rustix::fs::linkat(CWD, from, CWD, &self.path, AtFlags::SYMLINK_FOLLOW)?;
+        let named = OpenOptions::new().read(true).write(true).open(&self.path);
+        let same = |file: &File| file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id);
+        // Somebody may have moved it already: then the first descriptor has to do.
+        if let Some(named) = named.ok().filter(same) {
+            *file = Some(named);
+        }
+        Ok(())
     }
 
     /// Whether this is the file at the path.
     pub(crate) fn stands_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
+    }
+}
+
+/// Replaces a placeholder's bytes by the real ones: same inode, so that hard links see them too; same times, so that make's
+/// order stays. The first page is written last and at once: a file that was killed half way still starts as a placeholder.
+pub(crate) fn fill_in_place(file: &File, bytes: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?;
+    let (head, tail) = bytes.split_at(bytes.len().min(HEAD));
+    file.write_all_at(tail, head.len() as u64)?;
+    file.write_all_at(head, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    keep_times(file, &before)
+}
+
+/// A new file, without a name yet where the file system has such files (`O_TMPFILE`), and whether it has one.
+fn new_file(path: &Path) -> io::Result<(File, bool)> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    match rustix::fs::open(dir, flags, Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok((file.into(), false)),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+            Ok((file, true))
+        }
+        Err(e) => Err(e.into()),
     }
 }
 

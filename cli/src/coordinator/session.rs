@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::scheduler::Urgency;
-use ggr_backends::store::FsStore;
+use ggr_backends::store::{FsStore, Remove};
 use ggr_ir::repo::{Journal, JournalError, Repo, Thunks};
 use ggr_ir::{
     BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, Thunk, ThunkId, ToolFailure,
 };
+use ggr_models::gcc::PREPROCESSOR_FAILS;
 use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::call::Call;
+use super::call::{Call, named_outputs};
 use super::callers::{self, Sink};
 use super::held_back::HeldBack;
 use super::placeholders::{Placeholder, Placeholders};
@@ -49,6 +50,15 @@ impl Ended {
     /// Whether the real tool counts against the local slots: a question for its version should not wait for compiles.
     pub(crate) fn takes_slot(&self) -> bool {
         !matches!(self, Ended::Modelled(Reason::Query))
+    }
+
+    /// Whether the real tool will most likely fail.
+    fn foretells_failure(&self) -> bool {
+        match self {
+            Ended::Modelled(Reason::MissingInput(_)) => true,
+            Ended::Modelled(Reason::Other(why)) => why == PREPROCESSOR_FAILS,
+            _ => false,
+        }
     }
 
     fn why(&self) -> String {
@@ -97,7 +107,11 @@ struct Here {
     why: String,
     /// Whether its thunk failed in the sandbox first.
     doubted: bool,
+    /// Whether its failure is that of a make target.
+    in_recipe: bool,
     since: Instant,
+    /// The files that its command line names as its outputs.
+    outputs: Vec<PathBuf>,
 }
 
 /// What a session is made of.
@@ -206,10 +220,6 @@ impl Session {
         &self.placeholders
     }
 
-    pub(crate) fn models(&self) -> &Models {
-        &self.models
-    }
-
     pub(crate) fn driver(&self) -> &DriverHandle {
         &self.driver
     }
@@ -308,10 +318,18 @@ impl Session {
     }
 
     /// Waits for results.
-    pub(crate) async fn results(&self, ids: &[ThunkId]) -> Result<Vec<Arc<Finished>>, Ended> {
+    pub(crate) async fn results(
+        &self,
+        ids: &[ThunkId],
+        urgency: Urgency,
+    ) -> Result<Vec<Arc<Finished>>, Ended> {
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
-            let finished = self.driver.verdict(*id).await.map_err(|failure| Ended::from(&*failure))?;
+            let verdict = match urgency {
+                Urgency::Awaited => self.driver.verdict(*id).await,
+                Urgency::Eventual => self.driver.follow(*id).await,
+            };
+            let finished = verdict.map_err(|failure| Ended::from(&*failure))?;
             self.finished.write().expect("no holder panics").insert(*id, Arc::clone(&finished));
             results.push(finished);
         }
@@ -423,16 +441,39 @@ impl Session {
         self.driver.cancel_all().await;
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
         { tasks }.shutdown().await;
-        for placeholder in self.placeholders.all() {
+        for placeholder in self.placeholders.close() {
             self.placeholders.remove(&placeholder);
             self.journal_done(&placeholder.path);
         }
     }
 
+    /// Whether a call that runs here is expected to fail, while deferred calls are still open: those are waited for first,
+    /// so that a failure of theirs, which has the build run again, does not print this one's message twice.
+    pub(crate) async fn settle_before_failure(&self, call: &Call, ended: &Ended) {
+        if call.may_defer && ended.foretells_failure() && self.placeholders.len() > 0 {
+            self.settle().await;
+            if *self.course.borrow() != Course::Going {
+                // The build is about to be stopped; this launcher with it.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     // --- blobs and files ---
 
-    pub(crate) fn blob_file(&self, id: BlobId) -> io::Result<PathBuf> {
-        self.store.local_path(id).ok_or_else(|| io::Error::other(format!("blob {id} is not in the store")))
+    /// The bytes of a blob that is to become one of the user's files: checked, since nobody would look at them again. A
+    /// damaged one is removed from the store.
+    ///
+    /// # Errors
+    /// `InvalidData` if it is gone or damaged: the caller makes it anew.
+    pub(crate) fn checked_bytes(&self, id: BlobId) -> io::Result<Vec<u8>> {
+        let bytes = std::fs::read(self.store.path(id)).unwrap_or_default();
+        if BlobId::of(&bytes) == id {
+            return Ok(bytes);
+        }
+        // What cannot be removed is found damaged again.
+        let _ = self.store.remove(id);
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("blob {id} is damaged")))
     }
 
     pub(crate) fn ingest(&self, path: &Path) -> io::Result<BlobId> {
@@ -443,10 +484,9 @@ impl Session {
         self.store.put_bytes(bytes).map_err(io::Error::other)
     }
 
-    pub(crate) fn remember(&self, placeholder: &Placeholder, blob: BlobId) {
-        if let Some(path) = placeholder.current_path() {
-            self.view.remember(&path, blob);
-        }
+    /// Notes what a file of the user's holds, which was just written.
+    pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
+        self.view.remember(path, blob);
     }
 
     /// Writes a plan's files where the tool would have written them.
@@ -463,11 +503,14 @@ impl Session {
         }
         for (name, entry) in &last.outputs {
             let (path, permissions) = match planned.get(name) {
-                Some(output) => (output.path.as_path(), output.permissions),
-                None => (entry.path.as_path(), entry.permissions),
+                Some(output) => (output.path.as_path(), output.mode(call.umask)),
+                None => {
+                    (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask))
+                }
             };
-            super::materialize::write(&self.blob_file(entry.blob)?, path, permissions & !call.umask)?;
+            super::materialize::write(&self.checked_bytes(entry.blob)?, path, permissions)?;
             self.view.remember(path, entry.blob);
+            self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
         Ok(())
     }
@@ -526,7 +569,6 @@ impl Session {
     pub(crate) fn note_traced(&self, plan: &Plan, ids: &[ThunkId]) {
         let label: Arc<str> = plan.label.as_str().into();
         for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
-            self.keep_thunk(thunk);
             let of_thunk = plan.outputs.iter().filter(|output| output.output.thunk == *id);
             self.reporter.report(&Event::Traced {
                 thunk: *id,
@@ -535,6 +577,11 @@ impl Session {
                 outputs: of_thunk.map(|output| output.path.clone()).collect(),
             });
         }
+    }
+
+    /// Writes a plan's thunks to the repository. Not asked for those whose result is recorded: whoever recorded it did.
+    pub(crate) fn keep_thunks(&self, plan: &Plan) {
+        plan.thunks.iter().for_each(|(thunk, _)| self.keep_thunk(thunk));
     }
 
     /// Writes a thunk to the repository, for `ggr show`, `why`, `graph` and `force`. A build whose thunks cannot be written
@@ -555,13 +602,15 @@ impl Session {
     }
 
     /// A call is about to run here.
-    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended) {
+    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended, call: Option<&Call>) {
         let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let here = Here {
             tool,
             why: ended.why(),
             doubted: matches!(ended, Ended::ToolFailed(_)),
+            in_recipe: call.is_some_and(|call| call.may_defer),
             since: Instant::now(),
+            outputs: call.map(|call| named_outputs(&call.invocation)).unwrap_or_default(),
         };
         self.here.lock().expect("no holder panics").insert(pid, here);
     }
@@ -569,6 +618,10 @@ impl Session {
     /// The real tool of a call has ended, with this wait status.
     pub(crate) fn note_exit(&self, pid: u32, status: i32) {
         let Some(here) = self.here.lock().expect("no holder panics").remove(&pid) else { return };
+        if status != 0 && here.in_recipe {
+            // The build is failing: from here on nothing is deferred, so that it need not be run again.
+            self.lazy.store(false, Ordering::Release);
+        }
         // A tool that fails here too was rightly doubted: that is the build's own business.
         let why = match here.doubted {
             true if status == 0 => format!("{} in the sandbox, but not here", here.why),
@@ -579,7 +632,7 @@ impl Session {
             label: here.tool.as_str().into(),
             reason: format!("{}: {why}", here.tool),
             took: here.since.elapsed(),
-            outputs: Vec::new(),
+            outputs: here.outputs,
         });
     }
 
@@ -615,6 +668,10 @@ impl Watcher for Session {
         self.placeholders.len() > 0
     }
 
+    fn written(&self, file: FileId) {
+        self.view.distrust(file);
+    }
+
     fn opened(&self, file: FileId, held: Held) {
         if let Some(placeholder) = self.placeholders.find(file) {
             let thunk = placeholder.output.thunk;
@@ -624,4 +681,11 @@ impl Watcher for Session {
             }
         }
     }
+}
+
+/// The permission bits of a file that a tool rewrote: it keeps them, whatever the sandbox's copy had.
+fn rewritten(path: &ggr_ir::RootPath) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let found = std::fs::symlink_metadata(path.as_path()).ok()?;
+    found.is_file().then(|| found.permissions().mode() & 0o7777)
 }

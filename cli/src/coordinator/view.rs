@@ -5,34 +5,70 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, RwLock};
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::{FileView, Found};
-use rustc_hash::FxHasher;
+
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::placeholders::Placeholders;
+use crate::intercept::supervisor::FileId;
+
+fn number(path: &Path) -> u64 {
+    let mut hasher = FxHasher::default();
+    path.as_os_str().hash(&mut hasher);
+    hasher.finish()
+}
 
 /// See the module's documentation.
 pub(crate) struct View {
     placeholders: Arc<Placeholders>,
     store: Arc<FsStore>,
     memo: Arc<StatMemo>,
+    /// What we wrote ourselves, which nobody has opened for writing since. (A memo by stat does not trust a file for some
+    /// milliseconds after it was written, and a link follows its compiles at once.)
+    own: RwLock<FxHashMap<FileId, (Stamp, BlobId)>>,
+    /// What was looked at in this session, by path (its hash) and stamp.
+    stamped: RwLock<FxHashMap<(u64, u64), (BlobId, bool)>>,
+    /// Files that somebody of the build has opened for writing.
+    distrusted: RwLock<FxHashSet<FileId>>,
 }
 
 impl View {
     pub(crate) fn new(placeholders: Arc<Placeholders>, store: Arc<FsStore>, memo: Arc<StatMemo>) -> Self {
-        Self { placeholders, store, memo }
+        Self {
+            placeholders,
+            store,
+            memo,
+            own: RwLock::default(),
+            stamped: RwLock::default(),
+            distrusted: RwLock::default(),
+        }
     }
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
-        if let Ok(meta) = fs::metadata(path) {
-            self.memo.insert(Stamp::of(&meta), blob, SystemTime::now());
+        let Ok(meta) = fs::metadata(path) else { return };
+        let file = (meta.dev(), meta.ino());
+        if !self.distrusted.read().expect("no holder panics").contains(&file) {
+            self.own.write().expect("no holder panics").insert(file, (Stamp::of(&meta), blob));
         }
+    }
+
+    /// Notes that somebody opens a file for writing.
+    pub(crate) fn distrust(&self, file: FileId) {
+        self.distrusted.write().expect("no holder panics").insert(file);
+        self.own.write().expect("no holder panics").remove(&file);
+    }
+
+    /// The blob of a file that we wrote and nobody has touched since.
+    fn of_our_own(&self, meta: &Metadata) -> Option<BlobId> {
+        let own = self.own.read().expect("no holder panics");
+        let (stamp, blob) = own.get(&(meta.dev(), meta.ino()))?;
+        (*stamp == Stamp::of(meta) && self.store.contains(*blob).ok()?).then_some(*blob)
     }
 
     fn regular(&self, path: &Path) -> io::Result<Metadata> {
@@ -72,10 +108,16 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        if self.placeholders.len() > 0 {
-            self.regular(path)?;
+        let meta = self.regular(path)?;
+        if let Some(blob) = self.of_our_own(&meta) {
+            return Ok((blob, meta.mode() & 0o111 != 0));
         }
         self.memo.blob(&self.store, path).map_err(io::Error::other)
+    }
+
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        let known = self.stamped.read().expect("no holder panics").get(&(number(path), stamp)).copied();
+        known.map_or_else(|| self.blob(path), Ok)
     }
 
     fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
@@ -87,8 +129,14 @@ impl FileView for View {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        let mut hasher = FxHasher::default();
-        Stamp::of(&self.regular(path).ok()?).hash(&mut hasher);
-        Some(hasher.finish())
+        // Of the bytes, not of the inode: what was remembered of a tree then holds for a fresh copy of it too. Who asks
+        // needs the blob anyway, so hashing it is work done early, and a file is hashed once.
+        let (blob, executable) = self.blob(path).ok()?;
+        let stamp = u64::from_le_bytes(*blob.hash().as_bytes().first_chunk().expect("a hash has 32 bytes"));
+        let key = (number(path), stamp);
+        if !self.stamped.read().expect("no holder panics").contains_key(&key) {
+            self.stamped.write().expect("no holder panics").insert(key, (blob, executable));
+        }
+        Some(stamp)
     }
 }

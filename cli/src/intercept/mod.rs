@@ -10,4 +10,4 @@ mod filter;
 pub(crate) mod supervisor;
 mod sys;
 
-pub(crate) use sys::kill;
+pub(crate) use sys::{inherit, kill};

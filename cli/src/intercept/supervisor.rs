@@ -24,6 +24,9 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     /// Whether any file is being waited for at all: a cheap check made first.
     fn any(&self) -> bool;
 
+    /// Somebody is about to open the file for writing.
+    fn written(&self, file: FileId);
+
     /// Takes the held call if the file is a placeholder; otherwise drops it at once.
     fn opened(&self, file: FileId, held: Held);
 }
@@ -65,16 +68,17 @@ impl Supervisor {
         if nobody_left(&self.listener) {
             return Ok(());
         }
-        rustix::io::fcntl_setfd(&self.listener, rustix::io::FdFlags::empty())?;
-        Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg("__linger")
             .arg(self.listener.as_raw_fd().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
-            .current_dir("/")
-            .spawn()?;
+            .current_dir("/");
+        sys::inherit(&mut command, self.listener.as_fd());
+        command.spawn()?;
         Ok(())
     }
 }
@@ -96,6 +100,8 @@ impl Watcher for LetGo {
     }
 
     fn opened(&self, _: FileId, _: Held) {}
+
+    fn written(&self, _: FileId) {}
 }
 
 fn serve(listener: &Arc<OwnedFd>, watcher: &dyn Watcher) {
@@ -122,33 +128,57 @@ fn nobody_left(listener: &OwnedFd) -> bool {
 
 fn answer(listener: &Arc<OwnedFd>, watcher: &dyn Watcher, call: &Notification) {
     let held = Held { listener: Arc::clone(listener), id: call.id, pid: call.pid };
-    if !watcher.any() {
+    let named = Named::of(call);
+    if !watcher.any() && !named.writes {
         return;
     }
-    if let Some(file) = named_file(call) {
+    if let Some(file) = named.file(call.pid) {
+        if named.writes {
+            watcher.written(file);
+        }
         watcher.opened(file, held);
     }
 }
 
-/// The regular file that the call names, as the kernel will find it.
-fn named_file(call: &Notification) -> Option<FileId> {
-    let args = &call.data.args;
-    let nr = i64::from(call.data.nr);
-    let (dirfd, path, flags) = match nr {
-        libc::SYS_openat => (args[0] as i32, args[1], args[2] as i32),
-        libc::SYS_open => (libc::AT_FDCWD, args[0], args[1] as i32),
-        libc::SYS_openat2 | libc::SYS_execveat => (args[0] as i32, args[1], 0),
-        _ => (libc::AT_FDCWD, args[0], 0),
-    };
-    if flags & libc::O_DIRECTORY != 0
-        || flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL
-    {
-        return None;
+/// The file that a call names.
+struct Named {
+    dirfd: i32,
+    /// The address of its path in the caller's memory.
+    path: u64,
+    /// Whether it can only be a directory or a new file.
+    beside: bool,
+    /// Whether it may be written to.
+    writes: bool,
+}
+
+impl Named {
+    fn of(call: &Notification) -> Self {
+        let args = &call.data.args;
+        let (dirfd, path, flags) = match i64::from(call.data.nr) {
+            libc::SYS_openat => (args[0] as i32, args[1], args[2] as i32),
+            libc::SYS_open => (libc::AT_FDCWD, args[0], args[1] as i32),
+            // Its flags are in memory: taken for writing, which costs a look at the file.
+            libc::SYS_openat2 => (args[0] as i32, args[1], libc::O_RDWR),
+            libc::SYS_execveat | libc::SYS_statx => (args[0] as i32, args[1], 0),
+            libc::SYS_execve => (libc::AT_FDCWD, args[0], 0),
+            _ => (libc::AT_FDCWD, args[0], libc::O_WRONLY),
+        };
+        let created = libc::O_CREAT | libc::O_EXCL;
+        let beside = flags & libc::O_DIRECTORY != 0 || flags & created == created;
+        let writes = !beside && (flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0);
+        Self { dirfd, path, beside, writes }
     }
-    let path = sys::read_path(call.pid, path).ok()?;
-    let stat = rustix::fs::stat(place(call.pid, dirfd, path)).ok()?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    regular.then_some((stat.st_dev, stat.st_ino))
+
+    /// The regular file, as the kernel will find it.
+    fn file(&self, pid: u32) -> Option<FileId> {
+        if self.beside {
+            return None;
+        }
+        let path = sys::read_path(pid, self.path).ok()?;
+        let stat = rustix::fs::stat(place(pid, self.dirfd, path)).ok()?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        regular.then_some((stat.st_dev, stat.st_ino))
+    }
 }
 
 fn place(pid: u32, dirfd: i32, path: Vec<u8>) -> PathBuf {

@@ -94,6 +94,16 @@ pub(super) fn read_path(pid: u32, address: u64) -> io::Result<Vec<u8>> {
     Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
 }
 
+/// Lets the command's process, and no other that starts at the same time, inherit a descriptor under its own number.
+pub(crate) fn inherit(command: &mut std::process::Command, fd: BorrowedFd<'_>) {
+    use std::os::unix::process::CommandExt;
+    let number = fd.as_raw_fd();
+    // SAFETY: between fork and exec the closure makes one system call and touches no memory but its own integer.
+    unsafe {
+        command.pre_exec(move || check(libc::fcntl(number, libc::F_SETFD, 0)));
+    }
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub(crate) fn kill(pid: i32, signal: i32) {
     // SAFETY: kill touches no memory of ours.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ggr_ir::ThunkId;
@@ -82,6 +83,8 @@ pub(crate) enum Fate {
     Here,
     /// It failed.
     Failed,
+    /// Nobody asked for it (`ggr trace`), or the build was stopped before it ran.
+    Left,
 }
 
 /// Writes the log of one build.
@@ -89,7 +92,8 @@ pub(crate) struct Log {
     path: PathBuf,
     file: File,
     pending: Vec<u8>,
-    outputs: HashMap<ThunkId, Vec<PathBuf>, FxBuildHasher>,
+    /// What was traced and is not settled.
+    open: HashMap<ThunkId, (Arc<str>, Vec<PathBuf>), FxBuildHasher>,
     failed: Option<io::Error>,
 }
 
@@ -109,9 +113,7 @@ impl Log {
             OpenOptions::new().append(true).create(true).open(&path)
         };
         match open() {
-            Ok(file) => {
-                Ok(Self { file, pending: Vec::new(), outputs: HashMap::default(), failed: None, path })
-            }
+            Ok(file) => Ok(Self { file, pending: Vec::new(), open: HashMap::default(), failed: None, path }),
             Err(source) => Err(SinkError { path, source }),
         }
     }
@@ -136,8 +138,16 @@ impl Log {
         self.pending.clear();
     }
 
+    fn left(&mut self) {
+        let open: Vec<_> = self.open.iter().map(|(thunk, (label, _))| (*thunk, label.clone())).collect();
+        for (thunk, label) in open {
+            self.settled(thunk, &label, Fate::Left, None, Duration::ZERO);
+        }
+        self.flush();
+    }
+
     fn settled(&mut self, thunk: ThunkId, label: &str, fate: Fate, reason: Option<String>, took: Duration) {
-        let outputs = self.outputs.remove(&thunk).unwrap_or_default();
+        let outputs = self.open.remove(&thunk).map(|(_, outputs)| outputs).unwrap_or_default();
         let record = Record {
             label: label.to_owned(),
             outputs,
@@ -157,9 +167,9 @@ impl Sink for Log {
                 let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 self.put(&Line::Build(Build { command: command.clone(), started }));
             }
-            Event::Traced { thunk, outputs, .. } => {
+            Event::Traced { thunk, label, outputs, .. } => {
                 let outputs = outputs.iter().filter(|path| path.to_str().is_some()).cloned().collect();
-                self.outputs.insert(*thunk, outputs);
+                self.open.insert(*thunk, (label.clone(), outputs));
             }
             Event::Finished { thunk, label, timings, .. } => {
                 self.settled(*thunk, label, Fate::Ran, None, timings.ran);
@@ -176,7 +186,7 @@ impl Sink for Log {
                 reason: Some(reason.clone()),
                 ms: took.as_millis() as u64,
             })),
-            Event::BuildEnded { .. } => self.flush(),
+            Event::BuildEnded { .. } => self.left(),
             _ => {}
         }
     }

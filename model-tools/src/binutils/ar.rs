@@ -247,7 +247,7 @@ impl Archiver {
         let mut members = Vec::new();
         let mut thin = call.thin;
         if exists {
-            draft.reads(name)?;
+            draft.rewrites(name)?;
             let old = self.members_of(draft, &path)?;
             thin |= old.is_some();
             members.extend(old.unwrap_or_default());
@@ -260,7 +260,9 @@ impl Archiver {
                 self.members_of(draft, &path)?;
             }
         }
-        draft.writes(name, 0o666)?;
+        if !exists {
+            draft.writes(name, 0o666)?;
+        }
         Ok(if thin { Leads::Members(members) } else { Leads::Nowhere })
     }
 

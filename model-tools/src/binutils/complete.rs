@@ -33,6 +33,7 @@ printf 'SECTIONS { .text 0x1000 : { *(.text*) } .data : { *(.data*) } /DISCARD/ 
 printf '.globl _start\n_start: nop\n' > start.s; as start.s -o start.o
 printf 'GROUP(f.o g.o)\n' > libboth.so
 ln -s ../f.o sub/link.o
+cp old.a odd.a; chmod 660 odd.a; cp prog odd; chmod 777 odd; cp f.o hard.o; ln hard.o hard2.o
 "#;
 
 /// Commands, one a line. `~` in front: what it leaves depends on more than a plan says, so the caller must wait.
@@ -93,6 +94,9 @@ objcopy --keep-symbols keep --strip-unneeded f.o f7.o
 objcopy --compress-debug-sections=zlib f.o f8.o
 objcopy --localize-hidden --weaken -N f.c f.o f9.o
 objcopy -O srec f.o f.srec
+objcopy -g g.o g.o
+ar r odd.a g.o
+strip odd
 objcopy old.a new.a
 as -o n.o f.s
 as f.s
@@ -138,6 +142,8 @@ ld -v
 ld --stats -r -o x.o f.o
 ld -r -o f.o f.o g.o
 strip -o sub/link.o f.o
+strip hard.o
+objcopy f.o ./f.o
 ";
 
 struct Bench {
@@ -168,7 +174,7 @@ impl Bench {
         let program = Path::new("/usr/bin").join(&args[0]).canonicalize().unwrap();
         let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/root"), ("LANG", "C.UTF-8")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let invocation = Invocation { program, args, env, dir: self.dir.clone() };
+        let invocation = Invocation { program, args, env, dir: self.dir.clone(), stderr_is_terminal: false };
         let name = tool_name(&invocation.program);
         let model = self.models.iter().find(|model| model.handles(&name)).expect("each tool has a model");
         let modelled = model.model(&invocation, &self.view);
@@ -181,7 +187,9 @@ impl Bench {
         let (invocation, modelled) = self.model(line);
         let Modelled::Thunks(plan) = modelled else { return Err(format!("{line}: {modelled:?}")) };
         let (thunk, _) = &plan.thunks[0];
-        if plan.deferrable == waits {
+        let in_place =
+            thunk.inputs.keys().any(|path| plan.outputs.iter().any(|output| output.path == path.as_path()));
+        if plan.deferrable == (waits || in_place) {
             return Err(format!("{line}: deferrable is {}", plan.deferrable));
         }
         let root = Root::stage(&self.view, &thunk.inputs);
@@ -285,4 +293,29 @@ fn what_cannot_be_a_thunk_runs_here() {
         let (_, modelled) = bench.model(line);
         assert!(matches!(modelled, Modelled::RunHere(_)), "{line}: {modelled:?}");
     }
+}
+
+#[test]
+fn what_is_rewritten_is_deferred_only_if_it_is_still_to_be_made() {
+    let bench = Bench::new();
+    let plan = |line: &str| match bench.model(line).1 {
+        Modelled::Thunks(plan) => plan,
+        other => panic!("{line}: {other:?}"),
+    };
+    let made = plan("ar rc later.a f.o");
+    assert!(made.deferrable);
+    assert!(!plan("ranlib old.a").deferrable);
+    std::fs::write(bench.dir.join("later.a"), ggr_ir::placeholder::bytes(&made.outputs[0].output)).unwrap();
+    let indexed = plan("ranlib later.a");
+    assert!(indexed.deferrable);
+    assert!(indexed.thunks[0].0.waits_for().contains(&made.outputs[0].output));
+    std::fs::write(bench.dir.join("later.a"), ggr_ir::placeholder::bytes(&indexed.outputs[0].output))
+        .unwrap();
+    assert!(plan("strip -g later.a").deferrable);
+
+    let unknown = OutputRef { thunk: ggr_ir::ThunkId::synthetic(9), name: "unknown".into() };
+    std::fs::write(bench.dir.join("unknown"), ggr_ir::placeholder::bytes(&unknown)).unwrap();
+    assert!(plan("strip unknown").deferrable);
+    // Whether the copy is executable hangs on what it will be.
+    assert!(!plan("strip -o copy unknown").deferrable);
 }

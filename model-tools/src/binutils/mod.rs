@@ -4,7 +4,7 @@
 //! that they read are made when they open them.
 //!
 //! **Invariant:** where a tool rewrites a file in its place, that file is an input and an output of the same thunk, and
-//! keeps the permission bits that it has (the plan's are not used then).
+//! keeps the permission bits that it has.
 
 pub mod ar;
 pub mod assembler;
@@ -17,6 +17,7 @@ pub mod strip;
 mod complete;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,9 @@ use crate::gcc::response;
 use crate::inputs::InputSet;
 use crate::link::facts::Facts;
 use crate::link::{Halt, Linkers};
-use crate::model::{FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, root_path};
+use crate::model::{
+    FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, UNMASKED, root_path,
+};
 use crate::toolchain::Tools;
 
 /// What these models share: one for a session.
@@ -177,6 +180,22 @@ impl<'a> Draft<'a> {
         Ok(path)
     }
 
+    /// Adds a file that is rewritten in its place.
+    ///
+    /// The caller waits if it is real already: should the tool fail, the file must still be there.
+    fn rewrites(&mut self, name: &str) -> Result<(), Reason> {
+        let path = self.invocation.dir.join(name);
+        self.deferrable &= matches!(self.find(name), Found::Placeholder(_));
+        self.reads(name)?;
+        // What stands there is asked of the system: its bits and names are the placeholder's, whose file it is.
+        let meta = std::fs::metadata(&path).map_err(|_| Reason::MissingInput(name.to_owned()))?;
+        if meta.nlink() > 1 {
+            return Err(Reason::Other(format!("`{name}` has another name, and is rewritten under both")));
+        }
+        self.writes(name, UNMASKED | (meta.mode() & 0o7777))?;
+        Ok(())
+    }
+
     fn find(&self, name: &str) -> Found {
         self.files.find(&self.invocation.dir.join(name))
     }
@@ -258,5 +277,23 @@ mod tests {
         check("LC_ALL", "", true);
         check("LC_MESSAGES", "de_DE.UTF-8", false);
         check("LANG", "enm", false);
+    }
+
+    #[test]
+    fn bitcode_is_expected_once_clang_was_asked_for_it() {
+        let shared = Arc::new(Binutils::default());
+        let watched = Watched::new(strip::Strip::new(shared.clone()), shared.clone());
+        let call = |line: &str| {
+            let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let program = Path::new("/usr/bin").join(&args[0]);
+            let dir = PathBuf::from("/");
+            let invocation =
+                Invocation { program, args, env: BTreeMap::new(), dir, stderr_is_terminal: false };
+            watched.model(&invocation, &crate::testing::DiskView::new());
+            shared.plugins.bitcode_expected()
+        };
+        assert!(!call("clang-14 -c a.c"));
+        assert!(!call("gcc-12 -flto -c a.c"));
+        assert!(call("clang++-14 -flto=thin -c a.cc"));
     }
 }

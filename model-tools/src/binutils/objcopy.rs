@@ -1,6 +1,7 @@
 //! `objcopy` (binutils' manual, "objcopy"), and what `strip` shares with it: a file is rewritten, in its place or to
 //! another.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ggr_ir::Kind;
@@ -197,6 +198,9 @@ pub(super) fn rewrite(
     if std::ptr::eq(table, OBJCOPY) && call.files.len() == 2 {
         call.output = call.files.pop();
     }
+    if call.files.iter().any(|input| call.output.as_ref() == Some(input)) {
+        call.output = None;
+    }
     if call.files.is_empty() || (call.output.is_some() && call.files.len() > 1) {
         return Err(Reason::Query.into());
     }
@@ -205,7 +209,13 @@ pub(super) fn rewrite(
         let found = known(shared, &draft, name)?;
         draft.deferrable &= found.is_some() || call.output.is_none();
         facts = found.unwrap_or(facts);
-        draft.reads(name)?;
+        if let Some(output) = &call.output {
+            let read = draft.reads(name)?;
+            // Written under another spelling, it is not rewritten in its place but replaced while it is read.
+            if draft.inputs.follow(&invocation.dir, Path::new(output))? == read {
+                return Err(Reason::Other(format!("`{name}` is read and written")).into());
+            }
+        }
     }
     for name in &call.reads {
         draft.reads(name)?;
@@ -216,7 +226,7 @@ pub(super) fn rewrite(
         Some(output) => drop(draft.writes(output, bits)?),
         None => {
             for name in &call.files {
-                draft.writes(name, bits)?;
+                draft.rewrites(name)?;
             }
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct DepfileFlags {
     pub(super) phony: bool,
     /// It was asked of `cc1` behind the driver's back (`-Wp,-MD,file`), so the driver names no target.
     pub(super) behind: bool,
+    /// The driver was asked for one.
+    pub(super) driver: bool,
 }
 
 /// One argument that concerns the linker, in its order.
@@ -233,6 +235,7 @@ impl Reader {
     }
 
     fn depfile_flag(&mut self, meaning: Meaning, text: String) {
+        self.depfile.driver |= matches!(meaning, Meaning::Depfile(_) | Meaning::DepfileName);
         match meaning {
             // The later of `-MD` and `-MMD` does not win: both reach `cc1`, `-MMD` after `-MD`.
             Meaning::Depfile(Depfile::User) => self.depfile_kind = Some(Depfile::User),
@@ -293,6 +296,10 @@ impl Reader {
                 return Err(Reason::Other("dependencies are asked for twice".into()));
             }
             self.call.dependencies = self.depfile.name.take();
+        }
+        if self.depfile.behind && self.depfile.driver {
+            // The driver's options come first on `cc1`'s line, and which file wins depends on both.
+            return Err(Reason::Other("a depfile is asked for twice".into()));
         }
         if let Some(kind) = self.depfile_kind {
             let behind_and_before = self.depfile.behind && self.call.mode == Mode::Link;

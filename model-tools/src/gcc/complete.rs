@@ -12,6 +12,7 @@ use ggr_ir::Object;
 use super::Gcc;
 use crate::link::Linkers;
 use crate::model::{Invocation, Model, Modelled, Plan, Reason};
+use crate::scan::{AskCompiler, Scanner};
 use crate::staging::{Root, can_run, prepare};
 use crate::testing::DiskView;
 use crate::toolchain::Tools;
@@ -157,6 +158,9 @@ const MODELLED: &[&str] = &[
     "gcc -c math.c -flto -O2 -frandom-seed=1",
     "gcc -c math.c -flto -ffat-lto-objects -frandom-seed=1",
     "gcc -c math.c -pipe -O1",
+    "gcc -c math.c -O2 -march=native",
+    "gcc -c math.c -O2 -mtune=native -mno-avx",
+    "gcc -S math.c -O3 -march=native -mavx2",
     "gcc -c math.c -fsanitize=undefined",
     "gcc -c math.c -fsanitize=address -g",
     "gcc -c math.c -pg",
@@ -227,6 +231,7 @@ const LOCAL: &[(&str, &str)] = &[
     ("gcc -c @nothing.c", "`@nothing.c` is missing"),
     ("gcc -c main.c -fno-stack-usage", "unknown flag `-fno-stack-usage`"),
     ("gcc -c src/a.c", "the preprocessor fails"),
+    ("gcc -c main.c -march=native -g", "flag `-march=native` is run here"),
     ("gcc -wrapper env -c main.c", "flag `-wrapper` is run here"),
     ("gcc -c main.c -fprofile-use", "flag `-fprofile-use` is run here"),
 ];
@@ -252,7 +257,8 @@ impl Bench {
         let dir = tempfile::tempdir_in(std::env::home_dir().unwrap()).unwrap();
         prepare(dir.path(), TREE);
         let tools = Arc::new(Tools::default());
-        Self { dir, view: DiskView::new(), gcc: Gcc::new(tools, Arc::new(Linkers::default())) }
+        let scanner = Arc::new(Scanner::new(Box::new(AskCompiler::default())));
+        Self { dir, view: DiskView::new(), gcc: Gcc::new(tools, Arc::new(Linkers::default()), scanner) }
     }
 
     fn invocation(&self, line: &str) -> Invocation {
@@ -273,6 +279,7 @@ impl Bench {
             args,
             env,
             dir: self.dir.path().canonicalize().unwrap(),
+            stderr_is_terminal: false,
         }
     }
 

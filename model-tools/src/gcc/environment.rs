@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use std::sync::{Arc, Mutex};
 
+use ggr_ir::{Entry, Object, RootPath};
 use rustc_hash::FxHashMap;
 
 use crate::inputs::InputSet;
@@ -153,6 +154,28 @@ fn named(invocation: &Invocation) -> &str {
     invocation.args.first().map_or("", String::as_str)
 }
 
+/// Makes sure that `LD_LIBRARY_PATH` does not replace a library of the compiler: a sandbox has those of the system.
+///
+/// # Errors
+/// [`Reason::Other`] if it does.
+pub(super) fn check_libraries(
+    invocation: &Invocation,
+    tools: &[(RootPath, Entry<Object>)],
+    files: &dyn FileView,
+) -> Result<(), Reason> {
+    let Some(dirs) = invocation.env.get("LD_LIBRARY_PATH").filter(|dirs| !dirs.is_empty()) else {
+        return Ok(());
+    };
+    for dir in dirs.split([':', ';']).map(|dir| invocation.dir.join(dir)) {
+        let mut libraries =
+            tools.iter().map(|(path, _)| path.file_name()).filter(|name| name.contains(".so"));
+        if let Some(name) = libraries.find(|name| files.find(&dir.join(name)) != Found::Missing) {
+            return Err(Reason::Other(format!("`LD_LIBRARY_PATH` gives the compiler another `{name}`")));
+        }
+    }
+    Ok(())
+}
+
 struct Search {
     path: String,
     assembler: Option<PathBuf>,
@@ -258,7 +281,8 @@ mod tests {
     fn gathered(env: &[(&str, &str)]) -> Result<Environment, Reason> {
         let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let (program, dir) = (PathBuf::from("/usr/bin/gcc"), PathBuf::from("/usr/lib"));
-        let invocation = Invocation { program, args: vec!["gcc".into()], env, dir };
+        let invocation =
+            Invocation { program, args: vec!["gcc".into()], env, dir, stderr_is_terminal: false };
         let (view, trails) = (DiskView::new(), Trails::new());
         gather(&invocation, false, (&mut InputSet::new(&view, &trails), &Searches::default()), &view)
     }
@@ -286,6 +310,21 @@ mod tests {
         assert_eq!(kept("/usr/lib"), None);
         assert_eq!(kept("/usr"), None);
         assert_eq!(kept("lib"), None);
+    }
+
+    #[test]
+    fn a_library_of_the_compiler_may_not_be_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let object = Object::Blob(ggr_ir::BlobId::of(b""));
+        let library =
+            (RootPath::new("/lib/libz.so.1").unwrap(), Entry { object, mode: ggr_ir::Mode::Regular });
+        let env = [("LD_LIBRARY_PATH".to_owned(), format!("/nowhere:{}", temp.path().display()))].into();
+        let (program, dir) = (PathBuf::from("/usr/bin/gcc"), PathBuf::from("/"));
+        let invocation = Invocation { program, args: Vec::new(), env, dir, stderr_is_terminal: false };
+        let check = || check_libraries(&invocation, std::slice::from_ref(&library), &DiskView::new());
+        assert_eq!(check(), Ok(()));
+        std::fs::write(temp.path().join("libz.so.1"), "").unwrap();
+        assert!(check().is_err());
     }
 
     #[test]

@@ -15,9 +15,11 @@ mod complete;
 mod environment;
 mod fallback;
 mod flags;
+mod native;
 mod outputs;
 mod planner;
 pub(crate) mod response;
+mod seen;
 mod source;
 mod stop;
 mod table;
@@ -30,10 +32,13 @@ use rustc_hash::FxHashMap;
 
 use crate::link::Linkers;
 use crate::model::{FileView, Invocation, Model, Modelled};
-use crate::scan::{AskCompiler, Scanner};
+use crate::scan::Scanner;
 use crate::toolchain::{ToolFiles, Tools};
 use environment::Searches;
+pub use fallback::PREPROCESSOR_FAILS;
+use native::Natives;
 use planner::Planner;
+use seen::Seen;
 use source::Personality;
 use text::Texts;
 
@@ -42,22 +47,23 @@ pub struct Gcc {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
     texts: Texts,
-    scanner: Scanner,
+    scanner: Arc<Scanner>,
     searches: Searches,
+    natives: Natives,
     /// The files of a locale, by the variables that choose it.
     locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
 }
 
 impl Gcc {
-    /// A model over what is known of the machine's tools.
-    pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>) -> Self {
-        let scanner = Scanner::new(Box::new(AskCompiler::default()));
+    /// A model over what is known of the machine's tools and headers.
+    pub fn new(tools: Arc<Tools>, linkers: Arc<Linkers>, scanner: Arc<Scanner>) -> Self {
         Self {
             tools,
             linkers,
             texts: Texts::default(),
             scanner,
             searches: Searches::default(),
+            natives: Natives::default(),
             locales: Mutex::default(),
         }
     }
@@ -73,7 +79,7 @@ impl Model for Gcc {
     }
 
     fn model(&self, invocation: &Invocation, files: &dyn FileView) -> Modelled {
-        match Planner::new(self, invocation, files).and_then(Planner::plan) {
+        match Planner::new(self, invocation, &Seen::new(files)).and_then(Planner::plan) {
             Ok(plan) => Modelled::Thunks(Box::new(plan)),
             Err(stop) => stop.into(),
         }

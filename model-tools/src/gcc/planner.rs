@@ -16,7 +16,7 @@ use super::{outputs, response};
 use crate::inputs::InputSet;
 use crate::link::{self, LinkCall, LinkItem, Linked};
 use crate::model::{FileView, Invocation, Plan, PlannedOutput, Reason, root_path};
-use crate::toolchain::ToolFiles;
+use crate::toolchain::{Family, ToolFiles};
 
 /// Directories of which a sandbox keeps only what was declared.
 const NOT_HARVESTED: [&str; 4] = ["/tmp", "/var/tmp", "/dev", "/proc"];
@@ -27,6 +27,8 @@ pub(super) struct Planner<'a> {
     invocation: &'a Invocation,
     files: &'a dyn FileView,
     call: Call,
+    /// What the driver is given in the sandbox.
+    args: Vec<String>,
     /// Response files, as spelled.
     responses: Vec<PathBuf>,
     set: InputSet<'a>,
@@ -49,11 +51,16 @@ impl<'a> Planner<'a> {
             .ok_or_else(|| Reason::NoModel(invocation.program.display().to_string()))?;
         let expanded = response::expand(&invocation.args, &invocation.dir, files)?;
         let call = call::parse(expanded.args.get(1..).unwrap_or_default(), personality)?;
+        let args = match call.native {
+            true => gcc.natives.spell_out(&invocation.program, &expanded.args, &call, files)?,
+            false => invocation.args.clone(),
+        };
         Ok(Self {
             gcc,
             invocation,
             files,
             call,
+            args: coloured(args, invocation),
             responses: expanded.files,
             set: InputSet::new(files, gcc.tools.trails()),
             outputs: BTreeMap::new(),
@@ -66,9 +73,6 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// [`Stop`] if it must run here, or something must be made first.
     pub(super) fn plan(mut self) -> Result<Plan, Stop> {
-        if self.call.native {
-            return Err(Reason::LocalFlag("-march=native".into()).into());
-        }
         let dir = self.invocation.dir.as_path();
         self.set.add_dir(dir, dir)?;
         let links = self.call.mode == Mode::Link;
@@ -86,6 +90,9 @@ impl<'a> Planner<'a> {
 
     fn units(&mut self, environment: &Environment) -> Result<Vec<Unit>, Stop> {
         let driver = self.gcc.tools.driver(&self.invocation.program, self.files)?;
+        if driver.family == Family::Clang {
+            return Err(Reason::NoModel("clang".to_owned()).into());
+        }
         let mut programs = vec![environment.driver.as_path(), self.invocation.program.as_path()];
         for source in &self.call.sources {
             if let Some(name) = source.language.compiler() {
@@ -108,6 +115,7 @@ impl<'a> Planner<'a> {
         programs.sort();
         programs.dedup();
         let (version, files) = self.gcc.tools.stamped_files_of(&programs, self.files)?;
+        environment::check_libraries(self.invocation, &files, self.files)?;
         self.set.add_all(&files);
         let units = Units {
             gcc: self.gcc,
@@ -142,8 +150,7 @@ impl<'a> Planner<'a> {
                 self.set.add_dir(&self.invocation.dir, parent)?;
             }
         }
-        for at in 0..self.call.sources.len() {
-            let source = self.call.sources[at].clone();
+        for (source, unit) in self.call.sources.clone().into_iter().zip(units) {
             if let Some(name) = outputs::object(&self.call, &source) {
                 self.declare_one(&name, &source)?;
             }
@@ -153,8 +160,7 @@ impl<'a> Planner<'a> {
                 Err(Reason::SpecialOutput(special)) if special == "/dev/null" => continue,
                 Err(reason) => return Err(reason.into()),
             };
-            match units[at].scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan))
-            {
+            match unit.scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan)) {
                 Some(text) if self.exact() => self.written.push((path.as_path().to_owned(), text)),
                 _ => drop(self.outputs.insert(path, 0o666)),
             }
@@ -219,17 +225,17 @@ impl<'a> Planner<'a> {
             let _ = self.set.add(Path::new("/"), Path::new("/etc/localtime"));
         }
         let deferrable = self.exact();
-        let written_below = |dir: &&str| {
+        let written_below = |dir: &str| {
             self.invocation.dir.starts_with(dir)
                 || self.outputs.keys().any(|path| path.as_path().starts_with(dir))
         };
-        if self.undeclared() && NOT_HARVESTED.iter().any(|dir| written_below(&dir)) {
+        if self.undeclared() && NOT_HARVESTED.iter().any(|dir| written_below(dir)) {
             return Err(Reason::Other("files beside the output in a temporary directory".into()).into());
         }
         let thunk = Thunk {
             command: Command {
                 program: root_path(&self.invocation.program)?,
-                args: self.invocation.args.clone(),
+                args: self.args,
                 env,
                 dir: root_path(&self.invocation.dir)?,
             },
@@ -288,6 +294,18 @@ fn kind(call: &Call) -> Kind {
     }
 }
 
+/// Asks for colours if the caller's messages go to a terminal, as the tool would find out by itself here. The flag
+/// appears nowhere in the result.
+fn coloured(mut args: Vec<String>, invocation: &Invocation) -> Vec<String> {
+    let plain = ["-fdiagnostics-color", "-fno-diagnostics-color", "-fdiagnostics-plain-output", "@"];
+    let said = args.iter().any(|arg| plain.iter().any(|flag| arg.starts_with(flag)));
+    let capable = invocation.env.get("TERM").is_some_and(|term| term != "dumb");
+    if invocation.stderr_is_terminal && capable && !said {
+        args.push("-fdiagnostics-color=always".to_owned());
+    }
+    args
+}
+
 fn label(invocation: &Invocation, call: &Call, output: Option<&RootPath>) -> String {
     let named = invocation.args.first().map_or("gcc", String::as_str);
     let tool = named.rsplit('/').next().unwrap_or(named);
@@ -314,6 +332,21 @@ fn personality(program: &Path) -> Option<Personality> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_asked_for_where_the_tool_would_show_them() {
+        let check = |line: &str, term: &str, stderr_is_terminal: bool, expected: bool| {
+            let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let env = [("TERM".to_owned(), term.to_owned())].into();
+            let (program, dir) = ("/usr/bin/gcc".into(), "/".into());
+            let invocation = Invocation { program, args: args.clone(), env, dir, stderr_is_terminal };
+            assert_eq!(coloured(args.clone(), &invocation).len() > args.len(), expected, "{line}");
+        };
+        check("gcc -c a.c", "xterm", true, true);
+        check("gcc -c a.c", "xterm", false, false);
+        check("gcc -c a.c", "dumb", true, false);
+        check("gcc -c a.c -fdiagnostics-color=never", "xterm", true, false);
+    }
 
     #[test]
     fn drivers_are_known_by_their_names() {

@@ -76,7 +76,8 @@ impl Units<'_> {
             Ok(scan) => Ok(scan),
             Err(ScanMiss::NeedReal(path)) => Err(Stop::Force(vec![path])),
             Err(ScanMiss::NotSure(_)) => {
-                fallback::ask(request, self.env, self.files, &self.gcc.texts).map(Arc::new)
+                let classify = self.call.depfile.as_ref().is_some_and(|depfile| depfile.user_only);
+                fallback::ask(request, self.env, self.files, (&self.gcc.texts, classify)).map(Arc::new)
             }
         }
     }

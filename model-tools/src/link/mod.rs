@@ -35,20 +35,6 @@ use options::LdArg;
 use template::{Template, Templates};
 use walk::{Settings, Walk};
 
-/// Variables that change what a linker or `collect2` does, beside those of the compiler driver.
-pub const ENVIRONMENT: &[&str] = &[
-    "COLLECT_NO_DEMANGLE",
-    "COMPILER_PATH",
-    "GCC_EXEC_PREFIX",
-    "GNUTARGET",
-    "LDEMULATION",
-    "LD_LIBRARY_PATH",
-    "LD_RUN_PATH",
-    "LIBRARY_PATH",
-    "PATH",
-    "SOURCE_DATE_EPOCH",
-];
-
 /// Why the files of a link cannot be told now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Halt {
@@ -300,6 +286,9 @@ fn outputs(
 ) -> Result<Vec<LinkOutput>, Reason> {
     let linked = if settings.relocatable { 0o666 } else { 0o777 };
     let first = (settings.output.as_deref().unwrap_or("a.out"), linked);
+    if let Some(name) = settings.writes.iter().find(|name| name.contains('%')) {
+        return Err(Reason::Other(format!("the linker makes up a name from `{name}`")));
+    }
     let others = settings.writes.iter().filter(|name| *name != "-").map(|name| (name.as_str(), 0o666));
     std::iter::once(first)
         .chain(others)

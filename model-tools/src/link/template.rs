@@ -33,6 +33,9 @@ const VERSION: u8 = 1;
 /// The longest encoding that is read, in bytes: some thousand sets of flags.
 const MAX_LEN: usize = 16 << 20;
 
+/// How many sets of flags are remembered; a build has some tens.
+const MAX_KNOWN: usize = 4096;
+
 /// What the linker is given for one set of flags.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Template {
@@ -75,7 +78,12 @@ impl Templates {
             return Ok(known.clone());
         }
         let template = Arc::new(ask(call, &question)?);
-        self.known.write().expect("no writer panics").insert(question, template.clone());
+        // A startup file without a directory was not found: it may be installed later.
+        let complete = |arg: &String| arg.starts_with('/') || !arg.ends_with(".o");
+        let mut known = self.known.write().expect("no writer panics");
+        if known.len() < MAX_KNOWN && template.before.iter().chain(&template.after).all(complete) {
+            known.insert(question, template.clone());
+        }
         Ok(template)
     }
 
@@ -117,15 +125,35 @@ impl Question {
     }
 }
 
-/// The flags that are asked about: all but `-x`, which would make a source of what stands for the objects.
+/// Flags that say nothing to a link, with their value in the next word.
+const APART: &[&str] = &[
+    "-D",
+    "-I",
+    "-MF",
+    "-MQ",
+    "-MT",
+    "-U",
+    "-idirafter",
+    "-imacros",
+    "-include",
+    "-iquote",
+    "-isystem",
+    "-x",
+];
+
+/// Starts of flags that say nothing to a link.
+const ASIDE: &[&str] = &["-D", "-I", "-M", "-U", "-W", "-idirafter", "-iquote", "-isystem", "-x"];
+
+/// The flags that are asked about: not those for the preprocessor, so that calls that differ in these alone share an
+/// answer, and not `-x`, which would make a source of what stands for the objects.
 fn asked(flags: &[String]) -> Vec<String> {
     let mut asked = Vec::with_capacity(flags.len());
     let mut rest = flags.iter();
     while let Some(flag) = rest.next() {
-        match flag.as_str() {
-            "-x" => drop(rest.next()),
-            attached if attached.starts_with("-x") => {}
-            _ => asked.push(flag.clone()),
+        if APART.contains(&flag.as_str()) {
+            rest.next();
+        } else if !ASIDE.iter().any(|start| flag.starts_with(start)) {
+            asked.push(flag.clone());
         }
     }
     asked
@@ -148,7 +176,8 @@ fn ask(call: &LinkCall<'_>, question: &Question) -> Result<Template, Reason> {
         })?;
     let said = String::from_utf8(output.stderr).map_err(|_| Reason::NotUtf8)?;
     if !output.status.success() {
-        return Err(Reason::Other(said.lines().last().unwrap_or("the driver does not link").to_owned()));
+        let error = said.lines().find(|line| line.contains("error: "));
+        return Err(Reason::Other(error.unwrap_or("the driver does not link").to_owned()));
     }
     read(&said).ok_or_else(|| Reason::Other(format!("`{} -###` shows no link", question.driver.display())))
 }
@@ -164,11 +193,21 @@ fn read(said: &str) -> Option<Template> {
     let specs = said.lines().filter_map(|line| line.strip_prefix("Reading specs from "));
     Some(Template {
         program: program.into(),
-        program_dirs: program_dirs.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect(),
+        program_dirs: once_each(program_dirs.split(':').filter(|dir| !dir.is_empty())),
         specs: specs.map(PathBuf::from).collect(),
         before: without_output(&args[..at]),
         after: args[at + 1..].to_vec(),
     })
+}
+
+fn once_each<'a>(dirs: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
+    let mut seen: Vec<PathBuf> = Vec::new();
+    dirs.for_each(|dir| {
+        if !seen.iter().any(|other| other == Path::new(dir)) {
+            seen.push(dir.into());
+        }
+    });
+    seen
 }
 
 /// Clang names an output even if none was asked for.
@@ -268,9 +307,10 @@ mod tests {
     }
 
     #[test]
-    fn the_language_of_sources_is_no_part_of_the_question() {
-        let flags = ["-O2", "-x", "c", "-pie", "-xc++"].map(str::to_owned);
-        assert_eq!(asked(&flags), ["-O2", "-pie"]);
+    fn what_is_for_sources_is_no_part_of_the_question() {
+        let flags = "-O2 -x c -pie -xc++ -I inc -DA=1 -D B -MD -MF x.d -Wall -static -include a.h -isysteminc -T l.ld";
+        let flags: Vec<String> = flags.split(' ').map(str::to_owned).collect();
+        assert_eq!(asked(&flags), ["-O2", "-pie", "-static", "-T", "l.ld"]);
     }
 
     #[test]

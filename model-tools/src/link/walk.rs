@@ -185,8 +185,17 @@ impl<'a, 'i> Walk<'a, 'i> {
         if !self.opened.insert(path.clone()) {
             return Ok(());
         }
-        self.read(&path)?;
         let facts = self.facts(&path)?;
+        self.follow(path, facts)
+    }
+
+    /// Opens what the search found, unless it was opened before.
+    fn open_found(&mut self, (path, facts): Library) -> Result<(), Halt> {
+        if self.opened.insert(path.clone()) { self.follow(path, facts) } else { Ok(()) }
+    }
+
+    fn follow(&mut self, path: PathBuf, facts: Arc<Facts>) -> Result<(), Halt> {
+        self.read(&path)?;
         match &facts.leads {
             Leads::Nowhere => Ok(()),
             Leads::Shared(_) => {
@@ -232,7 +241,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             if self.find(&self.context.dir.join(name)) != Found::Missing {
                 self.open(self.context.dir.join(name))?;
             } else if let Some(found) = self.search(&[name.as_str()])? {
-                self.open(found)?;
+                self.open_found(found)?;
             }
         }
         Ok(())
@@ -254,7 +263,7 @@ impl<'a, 'i> Walk<'a, 'i> {
             }
         }
         match self.search(&[name])? {
-            Some(found) => self.open(found),
+            Some(found) => self.open_found(found),
             None => Err(Reason::MissingInput(name.to_owned()).into()),
         }
     }
@@ -262,11 +271,11 @@ impl<'a, 'i> Walk<'a, 'i> {
     /// `-T` looks for a script here, then along the search path (`ldfile_find_command_file`).
     fn script_option(&mut self, name: &str) -> Result<(), Halt> {
         let here = self.context.dir.join(name);
-        let path = match self.find(&here) {
-            Found::Missing => self.search(&[name])?.ok_or_else(|| Reason::MissingInput(name.to_owned()))?,
-            _ => here,
-        };
-        self.open(path)
+        if self.find(&here) != Found::Missing {
+            return self.open(here);
+        }
+        let found = self.search(&[name])?.ok_or_else(|| Reason::MissingInput(name.to_owned()))?;
+        self.open_found(found)
     }
 
     /// `-lNAME`: in each directory the shared library, then the archive; `-l:NAME` is a file's name.
@@ -283,22 +292,23 @@ impl<'a, 'i> Walk<'a, 'i> {
             }
         };
         match found {
-            Some(path) => self.open(path),
+            Some(found) => self.open_found(found),
             None => Err(Reason::MissingInput(format!("-l{name}")).into()),
         }
     }
 
     /// The first of these names that is there and fits, directory by directory. What does not fit is added on the way:
     /// ld opens it, says so and goes on.
-    fn search(&mut self, names: &[&str]) -> Result<Option<PathBuf>, Halt> {
+    fn search(&mut self, names: &[&str]) -> Result<Option<Library>, Halt> {
         for at in 0..self.settings.dirs.len() {
             for name in names {
                 let path = self.settings.dirs[at].join(name);
                 if matches!(self.find(&path), Found::Missing | Found::Directory) {
                     continue;
                 }
-                if self.fits(&path)? {
-                    return Ok(Some(path));
+                let facts = self.facts(&path)?;
+                if self.fits(&facts) {
+                    return Ok(Some((path, facts)));
                 }
                 self.read(&path)?;
             }
@@ -306,12 +316,11 @@ impl<'a, 'i> Walk<'a, 'i> {
         Ok(None)
     }
 
-    fn fits(&self, path: &Path) -> Result<bool, Halt> {
-        let facts = self.facts(path)?;
-        Ok(match (self.settings.target, facts.target) {
+    fn fits(&self, facts: &Facts) -> bool {
+        match (self.settings.target, facts.target) {
             (Some(wanted), Some(found)) => wanted == found,
             _ => true,
-        })
+        }
     }
 
     pub(super) fn facts(&self, path: &Path) -> Result<Arc<Facts>, Halt> {

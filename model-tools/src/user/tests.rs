@@ -108,6 +108,7 @@ fn a_script_runs_in_a_root_of_its_inputs() {
         args: ["gen-1", "-Iinc", "--out", "gen", "x.in"].map(str::to_owned).into(),
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         dir: dir.clone(),
+        stderr_is_terminal: false,
     };
     let view = DiskView::new();
     let model = tool.model(Arc::new(Tools::default()));

@@ -93,32 +93,62 @@ impl Kit {
         Ok(())
     }
 
-    /// A thunk over what was collected. Outputs are named by their path.
-    pub fn thunk(
-        &self,
-        program: &str,
-        args: &[&str],
-        env: BTreeMap<String, String>,
-        dir: &str,
-        outputs: &[&str],
-        harvest: Harvest,
-    ) -> ReadyThunk {
-        let path = |text: &str| RootPath::new(text).expect("the caller writes normal paths");
-        ReadyThunk {
-            command: Command {
-                program: path(program),
-                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-                env,
-                dir: path(dir),
-            },
-            inputs: self.inputs.clone(),
-            outputs: outputs.iter().map(|text| (OutputName::from(*text), path(text))).collect(),
-            harvest,
+    /// Adds what `gcc -o` runs and reads beside the caller's own files, with the C library.
+    pub fn linker(&mut self) -> io::Result<()> {
+        for tool in ["collect2", "lto-wrapper"] {
+            self.program(&asked("-print-prog-name=", tool)?)?;
         }
+        for file in [
+            "Scrt1.o",
+            "crt1.o",
+            "crti.o",
+            "crtn.o",
+            "crtbegin.o",
+            "crtbeginS.o",
+            "crtend.o",
+            "crtendS.o",
+            "libgcc.a",
+            "libgcc_s.so",
+            "libgcc_s.so.1",
+            "libc.so",
+            "libc_nonshared.a",
+            "libc.so.6",
+            "ld-linux-x86-64.so.2",
+            "liblto_plugin.so",
+        ] {
+            self.file(&asked("-print-file-name=", file)?)?;
+        }
+        Ok(())
+    }
+
+    /// A thunk over what was collected. Outputs are named by their path.
+    pub fn thunk(&self, command: Command, outputs: &[&str], harvest: Harvest) -> ReadyThunk {
+        let outputs = outputs.iter().map(|text| (OutputName::from(*text), root_path(text))).collect();
+        ReadyThunk { command, inputs: self.inputs.clone(), outputs, harvest }
     }
 
     fn add(&mut self, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
         let text = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         self.bytes(text, bytes, mode)
     }
+}
+
+/// A call of a program, by `argv` with its file in place of the name, in `dir`, with a `PATH` alone.
+pub fn command(args: &[&str], dir: &str) -> Command {
+    Command {
+        program: root_path(args[0]),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: [("PATH".to_owned(), "/usr/bin".to_owned())].into(),
+        dir: root_path(dir),
+    }
+}
+
+fn root_path(text: &str) -> RootPath {
+    RootPath::new(text).expect("the caller writes normal paths")
+}
+
+/// Where gcc finds one of its files; one that it only names is in `/usr/bin`.
+fn asked(option: &str, name: &str) -> io::Result<PathBuf> {
+    let found = Process::new("gcc").arg(format!("{option}{name}")).output()?.stdout;
+    Ok(Path::new("/usr/bin").join(String::from_utf8_lossy(&found).trim()))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ggr_ir::{Harvest, Kind, Limits, Outcome};
 
 pub use client::Client;
-pub use kit::Kit;
+pub use kit::{Kit, command};
 
 /// What [`sleepers`] measured.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +39,9 @@ pub fn sleepers(worker: &mut Command, root: &Path, n: u64, seconds: &str) -> io:
     let started = Instant::now();
     for seq in 0..n {
         // A variable that differs: no two of them are one thunk.
-        let env = [("N".to_owned(), seq.to_string())].into();
-        let thunk = kit.thunk("/usr/bin/sleep", &["sleep", seconds], env, "/", &[], Harvest::Everything);
-        client.run(seq, thunk, Kind::Other, Limits::default())?;
+        let mut sleep = command(&["/usr/bin/sleep", seconds], "/");
+        sleep.env.insert("N".to_owned(), seq.to_string());
+        client.run(seq, kit.thunk(sleep, &[], Harvest::Everything), Kind::Other, Limits::default())?;
     }
     let mut overheads = Vec::new();
     for _ in 0..n {

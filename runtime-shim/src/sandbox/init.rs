@@ -148,6 +148,19 @@ impl Exec {
     }
 }
 
+/// Executes the program; for a while again and again if its file is "busy": a crew thread that has just made the blob's
+/// executable twin may not have closed it yet.
+fn execute(exec: &Exec) -> io::Error {
+    for _ in 0..50 {
+        let error = sys::execute(&exec.program, &exec.args, &exec.env);
+        if error.kind() != io::ErrorKind::ExecutableFileBusy {
+            return error;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    io::ErrorKind::ExecutableFileBusy.into()
+}
+
 /// The child of PID 1 turns into the program. It shares memory with PID 1, which waits: nothing here may leave a trace in it
 /// that matters.
 fn become_program(start: &Start, exec: &Exec, streams: &Streams, reports: BorrowedFd<'_>) -> i32 {
@@ -156,7 +169,7 @@ fn become_program(start: &Start, exec: &Exec, streams: &Streams, reports: Borrow
     }
     let (what, error) = match prepare(start, streams) {
         Ok(()) => {
-            let error = sys::execute(&exec.program, &exec.args, &exec.env);
+            let error = execute(exec);
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => " (is it, and its interpreter, among the inputs?)",
                 _ => "",

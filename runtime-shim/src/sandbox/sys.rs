@@ -49,8 +49,8 @@ pub(crate) fn spawn_sharing_memory(life: &mut dyn FnMut() -> i32) -> io::Result<
     let top = stack.as_mut_ptr_range().end;
     let mut life: Life<'_> = life;
     // SAFETY: the stack is ours, aligned, 256 KiB, and outlives the child's use of it, as CLONE_VFORK suspends this process
-    // until then. This process has one thread, so nobody else sees what the child does to the shared memory; the child does
-    // not return.
+    // until then. This process has one thread, so nobody else sees what the child does to the shared memory; where
+    // `enter` returns, libc ends the process.
     let pid = unsafe {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         libc::clone(enter, top.cast(), flags, (&raw mut life).cast())

@@ -19,6 +19,7 @@ use super::{init, view};
 /// The worker's end: orders go in here. Dropping it ends the zygote and every sandbox.
 pub(crate) struct Zygote {
     orders: Mutex<UnixStream>,
+    marks: Marks,
 }
 
 /// The worker's other end: reports come out here.
@@ -31,6 +32,16 @@ pub(crate) enum Marks {
     Trusted,
     /// `user.`: inside one.
     User,
+}
+
+impl Marks {
+    /// An attribute of the same kind that means nothing.
+    pub(crate) fn probe(self) -> &'static str {
+        match self {
+            Marks::Trusted => "trusted.ggr.probe",
+            Marks::User => "user.ggr.probe",
+        }
+    }
 }
 
 /// Why there is no zygote.
@@ -61,10 +72,15 @@ impl Zygote {
         }
         let reports = Reports(reports);
         match reports.next() {
-            Ok(Some(Report::Ready)) => Ok((Self { orders: Mutex::new(orders) }, reports)),
+            Ok(Some(Report::Ready)) => Ok((Self { orders: Mutex::new(orders), marks }, reports)),
             Ok(Some(Report::Broken(why))) => Err(ZygoteError::SetUp(why)),
             other => Err(ZygoteError::SetUp(format!("the zygote did not start: {other:?}"))),
         }
+    }
+
+    /// How its overlays keep their marks.
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// Sends an order if `wanted` still holds, asked under the lock that orders are sent under: a kill that comes later

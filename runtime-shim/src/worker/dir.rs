@@ -43,6 +43,8 @@ impl Area {
 #[derive(Debug)]
 pub(crate) struct WorkerDir {
     path: PathBuf,
+    /// The areas that a probe has found to work; at least one before a job comes.
+    pub(crate) usable: Vec<Area>,
     _lock: File,
 }
 
@@ -73,7 +75,7 @@ impl WorkerDir {
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| at(&lock)(errno.into()))?;
         // Overlay wants a path without `..` and symlinks only as far as it is ours to bind; the zygote binds this one.
         let path = path.canonicalize().map_err(at(&path))?;
-        Ok(Self { path, _lock: file })
+        Ok(Self { path, usable: Vec::new(), _lock: file })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -90,11 +92,14 @@ impl WorkerDir {
 
     /// The area to use for this kind of work now: the disk also when the memory's is more than half full.
     pub(crate) fn choose(&self, kind: Kind) -> Area {
-        let usual = Area::of(kind);
         let room = |area: Area| {
             rustix::fs::statvfs(self.area(area)).is_ok_and(|stat| stat.f_bavail > stat.f_blocks / 2)
         };
-        if usual == Area::Memory && !room(usual) { Area::Disk } else { usual }
+        let wanted = match Area::of(kind) {
+            Area::Memory if room(Area::Memory) => Area::Memory,
+            _ => Area::Disk,
+        };
+        if self.usable.contains(&wanted) { wanted } else { self.usable.first().copied().unwrap_or(wanted) }
     }
 
     /// Makes a job's scratch directory, with the upper layer `u` and overlay's work directory `w`.

@@ -88,11 +88,11 @@ pub fn serve(options: &WorkerOptions) -> Result<(), WorkerError> {
 
 /// Serves the coordinator at the other end of this socket until it hangs up. As [`serve`].
 pub fn serve_on(stream: UnixStream, options: &WorkerOptions) -> Result<(), WorkerError> {
-    let dir = WorkerDir::claim(&options.root.join("sandboxes"))
+    let mut dir = WorkerDir::claim(&options.root.join("sandboxes"))
         .map_err(|(path, source)| WorkerError::Directory { path, source })?;
     let isolated = match options.isolation {
         Isolation::Plain => Err("asked for".to_owned()),
-        Isolation::Auto | Isolation::Namespaces => isolate(&dir),
+        Isolation::Auto | Isolation::Namespaces => isolate(&mut dir),
     };
     let slots = options.slots.max(1);
     let hello = |isolation: String| Hello { version: wire::VERSION, slots, isolation };
@@ -111,33 +111,43 @@ pub fn serve_on(stream: UnixStream, options: &WorkerOptions) -> Result<(), Worke
 
 /// What `ggr doctor` asks: whether sandboxes can be made here, and if not, why. `root` is a store's root. Forks.
 pub fn probe(root: &std::path::Path) -> Result<(), WorkerError> {
-    let dir = WorkerDir::claim(&root.join("sandboxes"))
+    let mut dir = WorkerDir::claim(&root.join("sandboxes"))
         .map_err(|(path, source)| WorkerError::Directory { path, source })?;
-    isolate(&dir).map(drop).map_err(WorkerError::Isolation)
+    isolate(&mut dir).map(drop).map_err(WorkerError::Isolation)
 }
 
-/// Starts a zygote and builds one sandbox to see that it can: first as we are, then in a user namespace.
-fn isolate(dir: &WorkerDir) -> Result<(Zygote, Reports), String> {
-    let attempt = |mapped: Option<Ids>| {
-        own::enter(&dir.area(Area::Memory), mapped).map_err(ZygoteError::Clone)?;
-        let marks = if mapped.is_some() { Marks::User } else { Marks::Trusted };
-        let (zygote, reports) = Zygote::start(dir.path(), marks)?;
-        for area in [Area::Memory, Area::Disk] {
-            try_sandbox(dir, area, &zygote, &reports).map_err(ZygoteError::SetUp)?;
-        }
-        Ok::<_, ZygoteError>((zygote, reports))
-    };
+/// Starts a zygote and builds one sandbox in each area to see that it can: first as we are, then in a user namespace.
+fn isolate(dir: &mut WorkerDir) -> Result<(Zygote, Reports), String> {
     if rustix::process::geteuid().is_root()
-        && let Ok(done) = attempt(None)
+        && let Ok(done) = isolate_as(dir, None)
     {
         return Ok(done);
     }
-    attempt(Some(Ids::own())).map_err(|error| crew::chain(&error))
+    isolate_as(dir, Some(Ids::own())).map_err(|error| crew::chain(&error))
+}
+
+fn isolate_as(dir: &mut WorkerDir, mapped: Option<Ids>) -> Result<(Zygote, Reports), ZygoteError> {
+    own::enter(&dir.area(Area::Memory), mapped).map_err(ZygoteError::Clone)?;
+    let marks = if mapped.is_some() { Marks::User } else { Marks::Trusted };
+    let (zygote, reports) = Zygote::start(dir.path(), marks)?;
+    let mut failure = String::new();
+    for area in [Area::Memory, Area::Disk] {
+        match try_sandbox(dir, area, &zygote, &reports) {
+            Ok(()) => dir.usable.push(area),
+            // One is enough: an upper layer cannot lie on an overlay (a container's disk), nor on an old kernel's tmpfs in a
+            // user namespace.
+            Err(why) => failure = why,
+        }
+    }
+    if dir.usable.is_empty() { Err(ZygoteError::SetUp(failure)) } else { Ok((zygote, reports)) }
 }
 
 fn try_sandbox(dir: &WorkerDir, area: Area, zygote: &Zygote, reports: &Reports) -> Result<(), String> {
     let told = |error: io::Error| error.to_string();
     let scratch = dir.new_scratch(area, "probe").map_err(told)?;
+    // Overlay mounts without such attributes, and then fails when a program replaces a directory.
+    rustix::fs::setxattr(scratch.join("u"), zygote.marks().probe(), b"y", rustix::fs::XattrFlags::empty())
+        .map_err(|errno| format!("extended attributes: {errno}"))?;
     for name in ["u/dev", "u/proc", "l"] {
         std::fs::create_dir(scratch.join(name)).map_err(told)?;
     }

@@ -1,6 +1,5 @@
 //! A store in a fresh directory, a worker process over it, and shell scripts to run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +7,7 @@ use ggr_backends::store::FsStore;
 use ggr_ir::{
     Attempt, BlobId, Harvest, Kind, Limits, ObjectStore, Outcome, OutputName, Reduction, ToolFailure,
 };
-use ggr_shim::bench::{Client, Kit};
+use ggr_shim::bench::{Client, Kit, command};
 use tempfile::TempDir;
 
 /// The shell and these programs are in every root.
@@ -76,8 +75,8 @@ impl Place {
         harvest: Harvest,
         limits: Limits,
     ) {
-        let env: BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
-        let thunk = self.kit.thunk("/usr/bin/dash", &["sh", "-c", script], env, "/work", outputs, harvest);
+        let call = command(&["/usr/bin/dash", "-c", script], "/work");
+        let thunk = self.kit.thunk(call, outputs, harvest);
         self.client.run(seq, thunk, Kind::Other, limits).unwrap();
     }
 

@@ -88,6 +88,17 @@ fn a_program_cannot_look_into_or_kill_its_init_nor_change_the_kernel() {
 }
 
 #[test]
+fn a_program_gets_no_user_namespace_and_with_it_no_way_out_of_its_root() {
+    let mut place = Place::new();
+    for program in ["/usr/bin/unshare", "/usr/sbin/chroot"] {
+        place.kit.program(std::path::Path::new(program)).unwrap();
+    }
+    let attempt =
+        place.sh("unshare -U true 2>&1; unshare -m true 2>&1; /usr/sbin/chroot / /usr/bin/ls 2>&1; true");
+    assert_eq!(place.stdout(&attempt).matches("not permitted").count(), 3);
+}
+
+#[test]
 fn there_is_no_network() {
     let mut place = Place::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -176,4 +187,26 @@ fn an_ordinary_user_gets_the_same_sandbox() {
     assert_eq!(store.local_path(blob).unwrap().metadata().unwrap().uid(), nobody);
     assert!(unrepresentable(&place.sh("rm in")).contains("removed `/work/in`"));
     assert!(unrepresentable(&place.sh("rm -r /work/in; mkdir in; echo > in/x")).contains("another kind"));
+}
+
+#[test]
+fn where_no_namespaces_can_be_had_every_job_is_refused_and_the_reason_is_told() {
+    let mut place = Place::new();
+    let program = worker_program();
+    // A user namespace in which nobody may make another or a mount namespace.
+    let script = format!(
+        "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_mnt_namespaces && exec {} {} 1",
+        program.display(),
+        place.dir.path().display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", &script]);
+    place.client = Client::start(&mut command).unwrap();
+    let hello = place.client.hello.isolation.clone();
+    assert!(hello.starts_with("plain: namespaces cannot be made: "), "{hello}");
+    let attempt = place.sh("true");
+    assert!(format!("{:?}", attempt.outcome).contains("plain mode runs nothing"), "{:?}", attempt.outcome);
+    let mut command = worker(place.dir.path(), 1);
+    place.client = Client::start(command.arg("plain")).unwrap();
+    assert_eq!(place.client.hello.isolation, "plain: asked for");
 }

@@ -4,3 +4,5 @@ mod harness;
 mod hostile;
 mod limits;
 mod outputs;
+mod pool;
+mod tools;

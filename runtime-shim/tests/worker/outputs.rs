@@ -2,6 +2,8 @@
 
 use ggr_ir::{BlobId, InfraFailure, Mode, Outcome};
 
+use ggr_shim::bench::command;
+
 use crate::harness::*;
 
 #[test]
@@ -174,11 +176,9 @@ fn gcc_compiles_to_the_same_bytes_and_finds_no_undeclared_header() {
         .output()
         .unwrap();
     assert!(plain.status.success());
-    let env: std::collections::BTreeMap<String, String> = [("PATH".into(), "/usr/bin".into())].into();
     let compile = |place: &mut Place| {
-        let args = ["gcc", "-g", "-O2", "-c", "a.c"];
-        let thunk =
-            place.kit.thunk("/usr/bin/gcc", &args, env.clone(), dir, &[], ggr_ir::Harvest::Everything);
+        let call = command(&["/usr/bin/gcc", "-g", "-O2", "-c", "a.c"], dir);
+        let thunk = place.kit.thunk(call, &[], ggr_ir::Harvest::Everything);
         place.last += 1;
         place.client.run(place.last, thunk, ggr_ir::Kind::Compile, ggr_ir::Limits::default()).unwrap();
         place.client.answer().unwrap().1

@@ -54,7 +54,7 @@ fn kernel() -> Finding {
         ),
         _ => Finding::missing(
             format!("Linux {release}"),
-            "ggr needs 5.11 or newer (overlays in user namespaces); `--intercept path` needs less",
+            "ggr needs 5.11 or newer (overlays in user namespaces); with an older one builds run as without ggr",
         ),
     }
 }
@@ -70,12 +70,12 @@ fn user_namespaces() -> Finding {
         Ok(()) => Finding::ok("allowed"),
         Err(why) if rustix::process::geteuid().is_root() => Finding::degraded(
             why,
-            "root needs none; other users of this machine can only use `--intercept path`",
+            "root needs none; builds of other users of this machine run as without ggr",
         ),
         Err(why) => Finding::missing(
             why,
             "set `sysctl kernel.unprivileged_userns_clone=1` and, on Ubuntu, \
-             `kernel.apparmor_restrict_unprivileged_userns=0`; until then `--intercept path` works",
+             `kernel.apparmor_restrict_unprivileged_userns=0`; until then builds run as without ggr",
         ),
     }
 }
@@ -85,7 +85,7 @@ fn mount_namespaces() -> Finding {
         Ok(()) => Finding::ok("allowed"),
         Err(why) => Finding::missing(
             why,
-            "in a container, allow CAP_SYS_ADMIN or user namespaces; else `--intercept path`",
+            "in a container, allow CAP_SYS_ADMIN or user namespaces; until then builds run as without ggr",
         ),
     }
 }

@@ -1,0 +1,123 @@
+//! When a second attempt is started, and which result counts.
+
+use super::*;
+
+#[test]
+fn a_straggler_gets_a_duplicate_and_the_first_result_wins() {
+    let mut w = world(&[2]);
+    w.learn(Kind::Compile);
+    let slow = w.add(1, &[]);
+    let first = w.only_start();
+    w.pass(Duration::from_millis(1999));
+    assert_eq!(w.said(), []);
+    w.pass(Duration::from_millis(1));
+    let [Action::Start { attempt: second, node, duplicate: true, .. }] = w.said()[..] else { panic!() };
+    assert_eq!(node, slow);
+    w.ended(second, Ending::Reduced);
+    assert_eq!(w.said(), [Action::Cancel(first), Action::Done(slow)]);
+    w.ended(first, Ending::Cancelled);
+    assert_eq!(w.said(), []);
+    assert_eq!(w.scheduler.open(), 0);
+}
+
+#[test]
+fn a_duplicate_goes_to_another_backend_if_one_is_free() {
+    let mut w = world(&[2, 2]);
+    w.learn(Kind::Compile);
+    w.add(1, &[]);
+    w.said();
+    w.pass(SECOND * 3);
+    assert_eq!(w.started()[0].1, BackendId(1));
+}
+
+#[test]
+fn a_duplicate_is_not_duplicated() {
+    let mut w = world(&[9]);
+    w.learn(Kind::Compile);
+    w.add(1, &[]);
+    w.said();
+    w.pass(SECOND * 3);
+    assert_eq!(w.started().len(), 1);
+    w.pass(SECOND * 1000);
+    assert_eq!(w.started(), []);
+}
+
+#[test]
+fn there_are_no_duplicates_while_other_work_waits_for_the_slots() {
+    let mut w = world(&[1]);
+    w.learn(Kind::Compile);
+    w.add(1, &[]);
+    let slow = w.only_start();
+    w.add(1, &[]);
+    w.pass(SECOND * 10);
+    assert_eq!(w.started(), []);
+    w.ended(slow, Ending::Reduced);
+    assert_eq!(w.started_nodes().len(), 1);
+}
+
+#[test]
+fn a_straggler_that_found_no_slot_is_looked_at_again() {
+    let mut w = world(&[2]);
+    w.learn(Kind::Compile);
+    let slow = w.add(1, &[]);
+    w.add_of(Kind::Link, 1, &[]);
+    let link = w.started()[1].2;
+    w.pass(SECOND * 3);
+    assert_eq!(w.started(), []);
+    w.ended(link, Ending::Reduced);
+    w.pass(SECOND);
+    assert_eq!(w.started_nodes(), [slow.0]);
+}
+
+#[test]
+fn there_are_no_duplicates_where_they_cannot_help() {
+    let mut w = world(&[2]);
+    w.scheduler = Scheduler::new(&[BackendSpec { slots: 2, duplicates: false }], 1);
+    w.learn(Kind::Compile);
+    w.add(1, &[]);
+    w.said();
+    w.pass(SECOND * 100);
+    assert_eq!(w.said(), []);
+    assert_eq!(w.scheduler.next_deadline(), None);
+}
+
+#[test]
+fn what_ran_before_its_kind_was_known_is_watched_too() {
+    let mut w = world(&[11]);
+    let slow = w.add(1, &[]);
+    w.add_many(10);
+    let started = w.started();
+    w.pass(SECOND);
+    started[1..].iter().for_each(|s| w.ended(s.2, Ending::Reduced));
+    assert_eq!(w.started(), []);
+    w.pass(SECOND);
+    assert_eq!(w.started_nodes(), [slow.0]);
+}
+
+#[test]
+fn one_of_two_attempts_may_fail() {
+    let mut w = world(&[2]);
+    w.learn(Kind::Compile);
+    let slow = w.add(1, &[]);
+    let first = w.only_start();
+    w.pass(SECOND * 3);
+    let second = w.only_start();
+    w.ended(first, died());
+    assert_eq!(w.said(), []);
+    w.ended(second, Ending::Reduced);
+    assert_eq!(w.said(), [Action::Done(slow)]);
+}
+
+#[test]
+fn a_tool_that_fails_in_one_attempt_stops_the_other() {
+    let mut w = world(&[2]);
+    w.learn(Kind::Compile);
+    let slow = w.add(1, &[]);
+    let first = w.only_start();
+    w.pass(SECOND * 3);
+    let second = w.only_start();
+    w.ended(second, Ending::ToolFailed);
+    assert_eq!(w.said(), [Action::Cancel(first), Action::Doubt { node: slow, cause: DoubtCause::Tool }]);
+    w.ended(first, Ending::Reduced);
+    assert_eq!(w.said(), [], "the caller is looking into it");
+}
