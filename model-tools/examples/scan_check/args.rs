@@ -9,17 +9,17 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Call {
     /// The working directory.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The arguments, the compiler first.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
 }
 
 /// A call that preprocesses one source: the request, and the arguments that `-M` needs.
 pub(crate) struct Unit {
     /// What the scanner is asked.
-    pub request: ScanRequest,
+    pub(crate) request: ScanRequest,
     /// The compiler's arguments without output and dependency flags.
-    pub plain: Vec<String>,
+    pub(crate) plain: Vec<String>,
 }
 
 /// Flags with an argument of their own that do not matter here.

@@ -14,7 +14,7 @@ use ggr_models::{FileView, Found};
 #[derive(Default)]
 pub(crate) struct RealFiles {
     /// Calls of `find`, `stamp`, `directory`, `link_target` and `read`.
-    pub calls: [AtomicU64; 5],
+    pub(crate) calls: [AtomicU64; 5],
 }
 
 impl RealFiles {

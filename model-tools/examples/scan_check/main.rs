@@ -1,4 +1,4 @@
-//! Compares the scanner with `gcc -M` over recorded compiler calls, byte for byte, and measures both.
+//! Compares the scanner with `gcc -M` over recorded compiler calls, byte for byte, and measures both. `tests/scan/run` makes the calls.
 //!
 //! `scan_check CALLS [--show N] [--no-gcc]`: each line of CALLS is `{"dir": "…", "args": ["gcc", …]}`.
 

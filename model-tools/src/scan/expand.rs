@@ -75,7 +75,7 @@ impl Expansion {
         self.contexts.iter().any(|context| context.name == Some(name))
     }
 
-    /// Whether the tokens read come from the directive itself.
+    /// Starts reading these tokens before the rest.
     fn push(&mut self, toks: Toks, name: Option<Sym>) -> Result<(), ScanMiss> {
         self.produced += toks.list().len();
         if self.produced > MOST_TOKENS || self.contexts.len() > 5000 {

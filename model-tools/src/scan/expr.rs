@@ -9,17 +9,17 @@ use super::unit::Unit;
 
 /// A number of the preprocessor: 64 bits, signed or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Num {
+pub(crate) struct Num {
     bits: u64,
     unsigned: bool,
 }
 
 impl Num {
-    fn truth(value: bool) -> Num {
+    pub(crate) fn truth(value: bool) -> Num {
         Num { bits: u64::from(value), unsigned: false }
     }
 
-    fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         self.bits == 0
     }
 
@@ -209,7 +209,7 @@ impl Unit<'_> {
         Ok(Num::truth(self.table.meaning(name.sym) != Meaning::Nothing))
     }
 
-    fn operate(&self, kind: Kind, left: Num, right: Num) -> Result<Num, ScanMiss> {
+    pub(crate) fn operate(&self, kind: Kind, left: Num, right: Num) -> Result<Num, ScanMiss> {
         let unsigned = left.unsigned || right.unsigned;
         let bits = match kind {
             Kind::Plus => left.bits.wrapping_add(right.bits),
@@ -291,7 +291,7 @@ fn shift(kind: Kind, left: Num, right: Num) -> Num {
 }
 
 /// An integer constant with its suffix; nothing if it is malformed, floating or too large.
-fn integer(text: &[u8], mode: Mode) -> Option<Num> {
+pub(crate) fn integer(text: &[u8], mode: Mode) -> Option<Num> {
     if let [digit @ b'0'..=b'9'] = text {
         return Some(Num { bits: u64::from(digit - b'0'), unsigned: false });
     }

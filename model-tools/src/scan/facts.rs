@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::request::{Compiler, Language};
 
 /// Names that GCC treats as macros without listing them in `-dM`. A compiler defines those that [`Facts::special`] lists.
-pub(crate) const SPECIAL_MACROS: [&str; 17] = [
+pub(super) const SPECIAL_MACROS: [&str; 17] = [
     "__TIMESTAMP__",
     "__TIME__",
     "__DATE__",
@@ -31,7 +31,7 @@ pub(crate) const SPECIAL_MACROS: [&str; 17] = [
 ];
 
 /// The operators whose values come from [`CompilerFacts::features`].
-pub(crate) const FEATURE_OPERATORS: [&str; 4] =
+pub(super) const FEATURE_OPERATORS: [&str; 4] =
     ["__has_attribute", "__has_c_attribute", "__has_cpp_attribute", "__has_builtin"];
 
 /// What a compiler says about itself, for one set of flags.

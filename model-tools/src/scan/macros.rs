@@ -24,7 +24,7 @@ impl MacroDef {
         }
         let fun_like = text.first() == Some(&b'(');
         let (params, variadic, start) = if fun_like {
-            match parameters(&toks, interning) {
+            match parameters(&toks) {
                 Some(found) => found,
                 None => return MacroDef { unsure: Some("a macro's parameters"), ..MacroDef::default() },
             }
@@ -84,8 +84,7 @@ impl MacroDef {
 }
 
 /// The parameters, whether the last is variadic, and where the body starts.
-fn parameters(toks: &[Tok], interning: &mut Interning<'_>) -> Option<(Vec<Sym>, bool, usize)> {
-    let ellipsis = interning.intern(b"...");
+fn parameters(toks: &[Tok]) -> Option<(Vec<Sym>, bool, usize)> {
     let mut names: Vec<Sym> = Vec::new();
     let mut variadic = false;
     let mut previous = false;
@@ -99,7 +98,7 @@ fn parameters(toks: &[Tok], interning: &mut Interning<'_>) -> Option<(Vec<Sym>, 
                 return Some((names, variadic, at + 1));
             }
             Kind::Comma if previous && !variadic => previous = false,
-            Kind::Punct if tok.sym == ellipsis && !variadic => {
+            Kind::Punct if tok.sym == Sym::ELLIPSIS && !variadic => {
                 if !previous {
                     names.push(Sym::VA_ARGS);
                 }

@@ -89,12 +89,11 @@ impl Remembered {
         }
         let mut renewed: Option<Vec<SeenDir>> = None;
         let mut next = 0;
-        let mut moved = Moved::default();
         for (at, seen) in self.dirs.iter().enumerate() {
             let names = &self.absent[next..next + seen.absent as usize];
             next += seen.absent as usize;
             let now = files.directory(as_path(symbols.text(seen.path)));
-            if !moved.agree(seen.identity, now.map(|now| (now.device, now.inode))) {
+            if now.map(|now| (now.device, now.inode)) != seen.identity {
                 return Verdict::Outdated;
             }
             let stamp = now.and_then(|now| now.stamp);
@@ -112,29 +111,6 @@ impl Remembered {
         match renewed {
             Some(dirs) => Verdict::HoldsWith(Remembered { dirs, ..self.clone() }),
             None => Verdict::Holds,
-        }
-    }
-}
-
-/// A device and an inode.
-type Identity = (u64, u64);
-
-/// Which directory of then is which of now. In a fresh copy of a tree every directory has another inode; what matters to
-/// a scan is only which of the paths lead to the same one.
-#[derive(Default)]
-struct Moved {
-    forth: FxHashMap<Identity, Identity>,
-    back: FxHashMap<Identity, Identity>,
-}
-
-impl Moved {
-    fn agree(&mut self, then: Option<Identity>, now: Option<Identity>) -> bool {
-        match (then, now) {
-            (Some(then), Some(now)) => {
-                *self.forth.entry(then).or_insert(now) == now && *self.back.entry(now).or_insert(then) == then
-            }
-            (None, None) => true,
-            _ => false,
         }
     }
 }

@@ -16,9 +16,11 @@
 //! let bytes = depfile(&scan, &[Target::Quoted("foo.o".into())], &DepfileOptions::default());
 //! ```
 
+mod builtin;
 mod clean;
 mod conditions;
 mod depfile;
+mod directives;
 mod expand;
 mod expr;
 mod facts;
@@ -28,6 +30,7 @@ mod macros;
 mod memo;
 mod mode;
 mod persist;
+mod quick;
 mod request;
 mod result;
 mod scanner;
@@ -43,3 +46,6 @@ pub use facts::{AskCompiler, CompilerFacts, Facts};
 pub use request::{Compiler, DirClass, DirFlag, Forced, Language, MacroFlag, ScanRequest};
 pub use result::{Dep, Scan, ScanMiss};
 pub use scanner::Scanner;
+
+#[cfg(test)]
+mod tests;

@@ -189,7 +189,7 @@ impl Store {
                 add(key, age + 1, &unit);
             }
         }
-        out.sort_unstable_by_key(|unit| unit.0);
+        out.sort_unstable_by_key(|(key, _, _)| *key);
         let saved = Saved { compilers, paths: table.paths, stamps: table.stamps, units: out };
         let payload = postcard::to_allocvec(&saved).map_err(io::Error::other)?;
         let mut bytes = MAGIC.to_vec();

@@ -21,21 +21,21 @@ use crate::model::FileView;
 
 type FastMap<K, V> = HashMap<K, V, FxBuildHasher>;
 
-/// What a file was lexed to, and its stamp then.
-type Stamped = (u64, Arc<Lexed>);
-
 /// Scans translation units. Cheap to share: all methods take `&self`, from any number of threads.
 pub struct Scanner {
     compilers: Box<dyn CompilerFacts>,
     symbols: Symbols,
     setups: Mutex<FastMap<Compiler, Result<Arc<Setup>, ScanMiss>>>,
-    lexed: RwLock<FastMap<(Sym, Mode), Stamped>>,
+    lexed: RwLock<LexedFiles>,
     probes: RwLock<FastMap<ProbeKey, Probed>>,
     tables: Mutex<Vec<MacroTable>>,
     remembered: RwLock<FastMap<Key, Arc<Remembered>>>,
     store: Mutex<Store>,
     saved_compilers: Mutex<FastMap<Compiler, SavedCompiler>>,
 }
+
+/// Lexed files by absolute path and mode, with the stamp that they had.
+type LexedFiles = FastMap<(Sym, Mode), (u64, Arc<Lexed>)>;
 
 /// Working directory (if it matters), directory of the chain, name, and whether the directory is a system one.
 pub(crate) type ProbeKey = (Sym, Sym, Sym, bool);

@@ -42,6 +42,8 @@ pub(crate) struct CppFile {
     pub(crate) once: bool,
     pub(crate) guard: Option<Sym>,
     pub(crate) implicit: bool,
+    /// The directory that its quoted includes start in, once one was met; or [`NONE`].
+    pub(crate) made: u32,
 }
 
 /// Chains and the cache of searches.
@@ -193,11 +195,15 @@ impl Unit<'_> {
             return Ok(self.made_dir(Sym::DOT_SLASH, false));
         } else if self.search.ignore_source_dir {
             self.search.quote
+        } else if file.made != NONE {
+            return Ok(file.made);
         } else {
             let path = self.scanner.symbols().text(file.path);
             let length = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
             let name = self.scanner.symbols().intern(&path[..length]);
-            return Ok(self.made_dir(name, self.current.system));
+            let made = self.made_dir(name, self.current.system);
+            self.search.files[self.current.file as usize].made = made;
+            return Ok(made);
         };
         if dir == NONE { Err(ScanMiss::unsure("an include with nowhere to search")) } else { Ok(dir) }
     }
@@ -260,6 +266,7 @@ impl Unit<'_> {
                     once: false,
                     guard: None,
                     implicit,
+                    made: NONE,
                 });
                 self.search.files.len() as u32 - 1
             }

@@ -15,7 +15,6 @@ macro_rules! known {
         /// The spellings that the scanner knows by number.
         const KNOWN: &[&str] = &[$($text),*];
         #[allow(missing_docs)]
-        #[allow(dead_code, reason = "the table's numbers run without a gap")]
         impl Sym { $(pub(crate) const $name: Sym = Sym($index);)* }
     };
 }
@@ -26,7 +25,7 @@ known! {
     2 VA_ARGS "__VA_ARGS__"
     3 VA_OPT "__VA_OPT__"
     4 TRUE "true"
-    5 FALSE "false"
+    5 ELLIPSIS "..."
     6 AND "and"
     7 AND_EQ "and_eq"
     8 BITAND "bitand"
@@ -62,7 +61,6 @@ struct Map {
     by_hash: FxHashMap<u64, u32>,
     collided: FxHashMap<Arc<[u8]>, u32>,
     len: u32,
-    bytes: usize,
 }
 
 /// The table while spellings are being added.
@@ -121,7 +119,6 @@ impl Interning<'_> {
         // Only the holder of the lock fills slots, each once.
         let _ = chunk[slot].set(text.into());
         self.map.len += 1;
-        self.map.bytes += text.len();
         Sym(at)
     }
 }

@@ -89,11 +89,9 @@ const WORDS: &[(&[&[u8]], Found)] = &[
 ];
 
 fn is_word(text: &[u8], start: usize, end: usize) -> bool {
-    let before = start.checked_sub(1).map(|at| text[at]);
-    let first_is_ident = is_ident(text[start]);
-    let joined_before = first_is_ident && before.is_some_and(is_ident);
-    let joined_after = text.get(end).copied().is_some_and(is_ident);
-    !joined_before && !joined_after
+    let before = start > 0 && is_ident(text[start]) && is_ident(text[start - 1]);
+    let after = text.get(end).copied().is_some_and(is_ident);
+    !before && !after
 }
 
 /// `.include "file"` for the assembler, in a source or in a string.

@@ -9,14 +9,13 @@ use rustc_hash::FxBuildHasher;
 
 use super::expand::Expansion;
 use super::lexed::{Header, Include, IncludeKind, Lexed, Op, Options};
-use super::macros::{Builtin, MacroDef, MacroTable, Meaning};
+use super::macros::{MacroDef, MacroTable, Meaning};
 use super::mode::Mode;
 use super::request::{Forced, ScanRequest};
 use super::result::{Dep, Scan, ScanMiss};
 use super::scanner::{Scanner, Setup};
 use super::search::{CppFile, NO_SEARCH, Purpose, Search, Start, left_dirs};
 use super::symbol::Sym;
-use super::token::{Kind, PREV_WHITE, Tok};
 use super::watch::Watch;
 use crate::model::FileView;
 
@@ -58,11 +57,13 @@ pub(crate) struct Unit<'a> {
     pub(crate) watch: Watch,
     /// The working directory.
     pub(crate) dir: Sym,
-    sources: Vec<Arc<Lexed>>,
+    pub(crate) sources: Vec<Arc<Lexed>>,
     seen_once: bool,
     pushed: Vec<(Sym, Meaning)>,
     taint: Taint,
     taints: Vec<Taint>,
+    /// The condition being tested decides nothing that matters here.
+    tolerant: bool,
     dynamic_pragma: bool,
     hidden_pragma: bool,
     scan: Scan,
@@ -97,6 +98,7 @@ impl<'a> Unit<'a> {
             pushed: Vec::new(),
             taint: Taint::default(),
             taints: Vec::new(),
+            tolerant: false,
             dynamic_pragma: false,
             hidden_pragma: false,
             scan: Scan::default(),
@@ -335,7 +337,10 @@ impl<'a> Unit<'a> {
             }
             Op::Undef(name) => self.table.set(name, Meaning::Nothing),
             Op::If { next, .. } | Op::Ifdef { next, .. } | Op::Ifndef { next, .. } => {
-                if !self.test(lexed, op)? {
+                self.tolerant = self.is_tainted() && self.only_saves_options(lexed, at, next as usize);
+                let holds = self.test(lexed, op);
+                self.tolerant = false;
+                if !holds? {
                     return self.next_branch(lexed, next);
                 }
             }
@@ -392,8 +397,12 @@ impl<'a> Unit<'a> {
                 if expr.line == u32::MAX {
                     return Err(ScanMiss::unsure("a condition that cannot be read"));
                 }
+                let toks = lexed.tokens(expr);
+                if let Some(value) = self.quick_condition(toks) {
+                    return Ok(value);
+                }
                 self.current.line = if lexed.traits.line_directive { 0 } else { expr.line };
-                self.condition(lexed.tokens(expr))
+                self.condition(toks)
             }
             _ => Ok(true),
         }
@@ -432,36 +441,6 @@ impl<'a> Unit<'a> {
         self.current.file == 0
     }
 
-    fn computed_header(&mut self, toks: &[Tok]) -> Result<(Sym, bool), ScanMiss> {
-        self.expansion.start(toks, true);
-        let first = self.solid()?;
-        let text = self.scanner.symbols().text(first.sym);
-        match first.kind {
-            Kind::Str => Ok((self.scanner.symbols().intern(&text[1..text.len() - 1]), false)),
-            Kind::Header => Ok((self.scanner.symbols().intern(&text[1..text.len() - 1]), true)),
-            Kind::Less => Ok((self.glued_header()?, true)),
-            _ => Err(ScanMiss::unsure("an include of something else than a file name")),
-        }
-    }
-
-    /// The tokens up to `>` as one name (`glue_header_name`).
-    fn glued_header(&mut self) -> Result<Sym, ScanMiss> {
-        let mut name = Vec::new();
-        loop {
-            let tok = self.solid()?;
-            match tok.kind {
-                Kind::Greater => return Ok(self.scanner.symbols().intern(&name)),
-                Kind::End => return Err(ScanMiss::unsure("a header name without an end")),
-                _ => {
-                    if tok.has(PREV_WHITE) {
-                        name.push(b' ');
-                    }
-                    name.extend_from_slice(self.scanner.symbols().text(tok.sym));
-                }
-            }
-        }
-    }
-
     /// The definition of a macro, parsed when it is first used.
     pub(crate) fn definition(&self, source: u32, index: u32) -> Arc<MacroDef> {
         let lexed = &self.sources[source as usize];
@@ -474,83 +453,9 @@ impl<'a> Unit<'a> {
         Arc::clone(parsed)
     }
 
-    /// The value of a builtin macro.
-    pub(crate) fn builtin(&mut self, builtin: Builtin, tok: Tok) -> Result<Tok, ScanMiss> {
-        let value = match builtin {
-            Builtin::Line if self.current.line != 0 => i64::from(self.current.line),
-            Builtin::IncludeLevel => i64::from(self.current.depth) - 1,
-            Builtin::HasInclude => i64::from(self.has_include(false)?),
-            Builtin::HasIncludeNext => i64::from(self.has_include(true)?),
-            Builtin::Feature => self.feature(tok.sym)?,
-            Builtin::File | Builtin::BaseFile => return self.file_name(builtin, tok),
-            _ => return Err(ScanMiss::unsure("a builtin macro in a directive")),
-        };
-        let sym = self.scanner.symbols().intern(value.to_string().as_bytes());
-        Ok(Tok::new(Kind::Number, sym, tok.flags & PREV_WHITE))
-    }
-
-    fn file_name(&self, builtin: Builtin, tok: Tok) -> Result<Tok, ScanMiss> {
-        let file = if builtin == Builtin::File { self.current.file } else { 0 };
-        let path = self.search.files[file as usize].path;
-        let path = self.scanner.symbols().text(path);
-        let source = self.search.files[file as usize].source;
-        let renamed = source.is_some_and(|source| self.sources[source as usize].traits.line_directive);
-        let mapped = self.request.compiler.flags.iter().any(|flag| flag.contains("prefix-map"));
-        if renamed || mapped || path.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-            return Err(ScanMiss::unsure("`__FILE__` in a directive"));
-        }
-        let text = [b"\"", path, b"\""].concat();
-        Ok(Tok::new(Kind::Str, self.scanner.symbols().intern(&text), tok.flags & PREV_WHITE))
-    }
-
-    /// After `__has_include` (`builtin_has_include`).
-    fn has_include(&mut self, next: bool) -> Result<bool, ScanMiss> {
-        if self.solid()?.kind != Kind::OpenParen {
-            return Err(ScanMiss::unsure("`__has_include` without `(`"));
-        }
-        let tok = self.solid()?;
-        let text = self.scanner.symbols().text(tok.sym);
-        let (name, angled) = match tok.kind {
-            Kind::Str => (self.scanner.symbols().intern(&text[1..text.len() - 1]), false),
-            Kind::Header => (self.scanner.symbols().intern(&text[1..text.len() - 1]), true),
-            Kind::Less => (self.glued_header()?, true),
-            _ => return Err(ScanMiss::unsure("`__has_include` of something else than a file name")),
-        };
-        let mut found = false;
-        if self.skip_eval == 0 {
-            if name == Sym::EMPTY {
-                return Err(ScanMiss::unsure("an empty file name"));
-            }
-            let usual = if angled { Start::Angled } else { Start::Quoted };
-            let dir = self.search_head(name, if next { Start::Next } else { usual }, angled)?;
-            let file = self.find_file(name, dir, Purpose::HasInclude)?;
-            found = file.is_some_and(|file| self.search.files[file as usize].found);
-        }
-        if self.solid()?.kind != Kind::CloseParen {
-            return Err(ScanMiss::unsure("`__has_include` without `)`"));
-        }
-        Ok(found)
-    }
-
-    /// After `__has_attribute` and its like: the compiler's own answer.
-    fn feature(&mut self, operator: Sym) -> Result<i64, ScanMiss> {
-        let mut test = self.scanner.symbols().text(operator).to_vec();
-        if self.solid()?.kind != Kind::OpenParen {
-            return Err(ScanMiss::unsure("a feature test without `(`"));
-        }
-        test.push(b'(');
-        loop {
-            let tok = self.solid()?;
-            let text = self.scanner.symbols().text(tok.sym);
-            match tok.kind {
-                Kind::CloseParen => break,
-                Kind::Ident | Kind::Colon => test.extend_from_slice(text),
-                _ if text == b"::" => test.extend_from_slice(text),
-                _ => return Err(ScanMiss::unsure("a strange feature test")),
-            }
-        }
-        test.push(b')');
-        self.scanner.feature(self.request, &self.setup, &test)
+    /// Whether option pragmas are in force.
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.taint.target || self.taint.optimize
     }
 
     fn change_options(&mut self, options: Options) {
@@ -563,15 +468,38 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Whether the block is GCC's own idiom around its intrinsics: `#pragma GCC push_options`, `#pragma GCC target`,
+    /// `#define __DISABLE_AVX__`, undone by a later block that tests that name. Entered or not, it reads the same files.
+    fn only_saves_options(&self, lexed: &Lexed, at: usize, next: usize) -> bool {
+        // `_MM512_REDUCE_OP` is defined for a few functions and then undefined.
+        let marks = |name: Sym| {
+            let text = self.scanner.symbols().text(name);
+            text.starts_with(b"__DISABLE_") || text.starts_with(b"_MM")
+        };
+        let harmless = |op: &Op| match *op {
+            Op::Options(_) => true,
+            Op::Define(index) => marks(lexed.macros[index as usize].name),
+            Op::Undef(name) => marks(name),
+            _ => false,
+        };
+        let end = match lexed.ops[next] {
+            Op::Else { end } => end as usize,
+            _ => next,
+        };
+        let inside = lexed.ops[at + 1..next].iter().chain(&lexed.ops[(next + 1).min(end)..end]);
+        lexed.ops[end] == Op::Endif && inside.into_iter().all(harmless)
+    }
+
     /// Whether the name may mean something else since `#pragma GCC target` or `optimize`.
     pub(crate) fn check_options(&self, name: Sym) -> Result<(), ScanMiss> {
-        if !self.taint.target && !self.taint.optimize {
+        if !self.is_tainted() || self.tolerant {
             return Ok(());
         }
         let changed = (self.taint.target && self.setup.target_macros.contains(&name))
             || (self.taint.optimize && self.setup.optimize_macros.contains(&name));
         if changed {
-            return Err(ScanMiss::unsure("a macro that an option pragma may have changed"));
+            let name = String::from_utf8_lossy(self.scanner.symbols().text(name));
+            return Err(ScanMiss::unsure(format!("an option pragma may have changed `{name}`")));
         }
         Ok(())
     }
