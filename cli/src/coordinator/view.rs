@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use ggr_backends::memo::{Stamp, StatMemo};
@@ -35,6 +36,8 @@ pub(crate) struct View {
     stamped: RwLock<FxHashMap<(u64, u64), (BlobId, bool)>>,
     /// Files that somebody of the build has opened for writing.
     distrusted: RwLock<FxHashSet<FileId>>,
+    /// Whether nobody tells of such.
+    unwatched: AtomicBool,
 }
 
 impl View {
@@ -46,6 +49,7 @@ impl View {
             own: RwLock::default(),
             stamped: RwLock::default(),
             distrusted: RwLock::default(),
+            unwatched: AtomicBool::new(false),
         }
     }
 
@@ -53,9 +57,17 @@ impl View {
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
         let Ok(meta) = fs::metadata(path) else { return };
         let file = (meta.dev(), meta.ino());
-        if !self.distrusted.read().expect("no holder panics").contains(&file) {
+        if !self.unwatched.load(Ordering::Acquire)
+            && !self.distrusted.read().expect("no holder panics").contains(&file)
+        {
             self.own.write().expect("no holder panics").insert(file, (Stamp::of(&meta), blob));
         }
+    }
+
+    /// Notes that nobody tells who opens files for writing: a stamp alone has to do.
+    pub(crate) fn distrust_all(&self) {
+        self.unwatched.store(true, Ordering::Release);
+        self.own.write().expect("no holder panics").clear();
     }
 
     /// Notes that somebody opens a file for writing.
