@@ -13,6 +13,7 @@ mod materialize;
 mod placeholders;
 mod session;
 mod view;
+mod watched;
 
 use std::ffi::OsString;
 use std::io;
