@@ -15,6 +15,7 @@ mod placeholders;
 pub(crate) mod restore;
 mod session;
 mod view;
+mod watched;
 
 use std::ffi::OsString;
 use std::io;

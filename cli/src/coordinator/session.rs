@@ -143,7 +143,9 @@ impl Session {
         })
     }
 
+    /// The user's files as they are now or a moment later.
     pub(crate) fn view(&self) -> &dyn FileView {
+        self.view.refresh();
         &self.view
     }
 

@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
-use ggr_ir::{OutputName, OutputRef, ThunkId, placeholder};
+use ggr_ir::{BlobId, OutputName, OutputRef, ThunkId, placeholder};
 
 use super::*;
+use crate::model::{FileView, Found};
+use crate::testing::DiskView;
 
 mod tree;
 
@@ -209,6 +212,76 @@ fn a_remembered_scan_sees_every_change() {
     tree.check("a.c", &flags);
     fs::rename(tree.path().join("d2"), tree.path().join("d3")).expect("a directory can be renamed");
     tree.check("a.c", &flags);
+    symlink("d3", tree.path().join("d2")).expect("a link can be made");
+    tree.check("a.c", &flags);
+    fs::remove_dir_all(tree.path().join("d1")).expect("it was there");
+    symlink("d3", tree.path().join("d1")).expect("a link can be made");
+    tree.check("a.c", &flags);
+}
+
+/// A view that stamps files by their bytes, and in which perhaps none can be read: what is not remembered cannot be found
+/// out then.
+struct Stamped {
+    disk: DiskView,
+    readable: bool,
+}
+
+impl Stamped {
+    fn new(readable: bool) -> Stamped {
+        Stamped { disk: DiskView::new(), readable }
+    }
+}
+
+impl FileView for Stamped {
+    fn find(&self, path: &Path) -> Found {
+        self.disk.find(path)
+    }
+
+    fn link_target(&self, path: &Path) -> Option<std::path::PathBuf> {
+        self.disk.link_target(path)
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<Arc<[u8]>> {
+        if self.readable { self.disk.read(path) } else { Err(std::io::ErrorKind::Unsupported.into()) }
+    }
+
+    fn blob(&self, path: &Path) -> std::io::Result<(BlobId, bool)> {
+        self.disk.blob(path)
+    }
+
+    fn blob_of_bytes(&self, bytes: &[u8]) -> std::io::Result<BlobId> {
+        self.disk.blob_of_bytes(bytes)
+    }
+
+    fn stamp(&self, path: &Path) -> Option<u64> {
+        let hash = BlobId::of(&fs::read(path).ok()?).hash();
+        hash.as_bytes().first_chunk().map(|start| u64::from_le_bytes(*start))
+    }
+}
+
+#[test]
+fn a_remembered_scan_holds_for_a_copy_of_the_tree() {
+    if !has_compiler() {
+        return;
+    }
+    let source = "#include <x.h>\n#include <stdio.h>\n";
+    let tree = Tree::new(&[("w/a.c", source), ("w/d2/x.h", ""), ("w/d1/y.h", "")]);
+    let request =
+        || ScanRequest { dir: tree.path().join("w"), ..tree.request(GCC, "a.c", &["-I d1", "-I d2"]) };
+    let first = tree.scanner.scan(&request(), &Stamped::new(true));
+    let kept = tree.path().join("cache");
+    tree.scanner.save(&kept).expect("a cache can be written");
+    let copied = Command::new("cp").arg("-a").args([tree.path().join("w"), tree.path().join("v")]).status();
+    assert!(copied.expect("`cp` starts").success());
+    fs::remove_dir_all(tree.path().join("w")).expect("it was there");
+    fs::rename(tree.path().join("v"), tree.path().join("w")).expect("a directory can be renamed");
+    let again = Scanner::load(Box::new(NoCompiler), &kept);
+    let files = Stamped::new(false);
+    assert_eq!(again.scan(&request(), &files), first);
+    // The two directories become one: GCC would pass over the second.
+    fs::remove_dir_all(tree.path().join("w/d1")).expect("it was there");
+    symlink("d2", tree.path().join("w/d1")).expect("a link can be made");
+    assert!(again.scan(&request(), &files).is_err(), "it has to be looked at again, and cannot");
 }
 
 #[test]
