@@ -116,6 +116,12 @@ fn test_s_sees_an_output_that_is_empty() {
 }
 
 #[test]
+fn test_s_sees_that_a_section_s_bytes_are_none() {
+    let copy = "objcopy -O binary -j .bss b.o b.bin\nif test -s b.bin; then echo full; else echo empty; fi";
+    check_alone(&format!("$(CC) -c b.c -o b.o\n{copy}"));
+}
+
+#[test]
 fn stat_sees_the_real_size() {
     check("stat -c '%s %A %n' a.o b.o prog > out");
 }

@@ -157,8 +157,11 @@ fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    let first = if got.bytes == 0 { NO_MOUNTS } else { data[0] };
-    let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or(b"it ended early")).into_owned();
+    if got.bytes == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before the command began"));
+    }
+    let first = data[0];
+    let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or_default()).into_owned();
     Ok((first, listener, text))
 }
 
