@@ -64,12 +64,18 @@ impl View {
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
-        let Ok(meta) = fs::metadata(path) else { return };
+        if let Ok(meta) = fs::metadata(path) {
+            self.remember_stat(&meta, blob);
+        }
+    }
+
+    /// As [`remember`](Self::remember), of a file of which this is the `stat`.
+    pub(crate) fn remember_stat(&self, meta: &Metadata, blob: BlobId) {
         let file = (meta.dev(), meta.ino());
         if !self.unwatched.load(Ordering::Acquire)
             && !self.distrusted.read().expect("no holder panics").contains(&file)
         {
-            self.own.write().expect("no holder panics").insert(file, (Stamp::of(&meta), blob));
+            self.own.write().expect("no holder panics").insert(file, (Stamp::of(meta), blob));
         }
     }
 
@@ -159,10 +165,7 @@ impl FileView for View {
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
-        if self.watched.known(path).is_some_and(|known| !known.is_link) {
-            return None;
-        }
-        fs::read_link(path).ok()
+        self.watched.link_target(path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
