@@ -6,7 +6,7 @@ use std::path::Path;
 use ggr_shim::worker::{Isolation, WorkerOptions};
 
 use crate::coordinator::keeper;
-use crate::intercept::{enter, supervisor};
+use crate::intercept::{door, enter, supervisor};
 
 /// Exit status of a helper process that failed; its parent has been told why, or is gone.
 const FAILED: u8 = 125;
@@ -16,6 +16,7 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
     let (name, rest) = args.split_first()?;
     match name.to_str()? {
         "__enter" => Some(run_enter(rest)),
+        "__door" => Some(status(door::run(rest).is_ok())),
         "__keeper" => Some(match rest {
             [repo] => status(keeper::run(Path::new(repo)).is_ok()),
             _ => FAILED,

@@ -238,8 +238,8 @@ async fn pass(
 ) -> Result<Option<BuildEnd>, RunError> {
     let mut course = session.course();
     let mut interrupt = Interrupts::new()?;
-    let started = Build::start(start, Arc::clone(session), |root| {
-        session.set_root(root);
+    let started = Build::start(start, Arc::clone(session), |root, door| {
+        session.set_root(root, door);
         keeper.watch(root);
     });
     let build = match started {

@@ -80,6 +80,8 @@ pub(crate) struct Session {
     lazy: AtomicBool,
     /// The build command's process.
     root: AtomicU32,
+    /// The process through whose root the build finds the real tools.
+    door: AtomicU32,
     /// Where the build's output goes.
     sinks: Mutex<[Option<Sink>; 2]>,
     /// Launchers whose real tool is running: what it calls in turn is left alone.
@@ -123,6 +125,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(parts.slots.max(1))),
             lazy: AtomicBool::new(parts.lazy),
             root: AtomicU32::new(0),
+            door: AtomicU32::new(std::process::id()),
             sinks: Mutex::default(),
             run_here: Mutex::default(),
             failed: Mutex::default(),
@@ -157,8 +160,9 @@ impl Session {
         &self.driver
     }
 
-    /// Names the build command's process, once it is known.
-    pub(crate) fn set_root(&self, pid: u32) {
+    /// Names the build command's process, once it is known, and the one through whose root it finds the real tools.
+    pub(crate) fn set_root(&self, pid: u32, door: u32) {
+        self.door.store(door, Ordering::Release);
         *self.sinks.lock().expect("no holder panics") = [callers::sink(pid, 1), callers::sink(pid, 2)];
         self.root.store(pid, Ordering::Release);
     }
@@ -212,7 +216,7 @@ impl Session {
         if self.links().is_some() {
             return tool.as_os_str().as_bytes().to_vec();
         }
-        let mut path = format!("/proc/{}/root", std::process::id()).into_bytes();
+        let mut path = format!("/proc/{}/root", self.door.load(Ordering::Acquire)).into_bytes();
         path.extend_from_slice(tool.as_os_str().as_bytes());
         path
     }
