@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ggr_shim::worker::{Isolation, WorkerOptions};
 
+use crate::capture;
 use crate::coordinator::keeper;
 use crate::intercept::{enter, supervisor};
 
@@ -16,6 +17,7 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
     let (name, rest) = args.split_first()?;
     match name.to_str()? {
         "__enter" => Some(run_enter(rest)),
+        "__capture" => Some(status(run_capture(rest).is_some())),
         "__keeper" => Some(match rest {
             [repo] => status(keeper::run(Path::new(repo)).is_ok()),
             _ => FAILED,
@@ -66,6 +68,13 @@ fn worker_options(args: &[OsString]) -> Option<WorkerOptions> {
         }
     }
     Some(WorkerOptions { slots, root: root?, isolation })
+}
+
+/// `ggr __capture CONTROL LAUNCHER WATCH-INPUT`.
+fn run_capture(args: &[OsString]) -> Option<()> {
+    let [control, caller, watch_input] = args else { return None };
+    let number = |text: &OsString| text.to_str()?.parse().ok();
+    capture::enter::run(number(control)?, number(caller)?, number(watch_input)? != 0).ok()
 }
 
 fn status(fine: bool) -> u8 {

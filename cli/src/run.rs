@@ -1,5 +1,6 @@
 //! One run of ggr: opens what a session needs, runs a build or a single call in it, and puts everything away.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::num::NonZeroU32;
@@ -13,6 +14,7 @@ use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::memo::StatMemo;
+use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore};
 use ggr_backends::twice::Twice;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
@@ -20,6 +22,7 @@ use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
 
+use crate::capture::Capture;
 use crate::commands::Context;
 use crate::config::{Intercept, Mode};
 use crate::coordinator::{Interception, Output, Parts, Session, heal};
@@ -79,6 +82,10 @@ impl Workshop {
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
+        let models = Arc::new(open_models(context, &repo)?);
+        let captures = Captures::new(&store_root, store.clone());
+        let capture = Capture::new(captures, captured_programs(context, &models))
+            .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
@@ -91,7 +98,6 @@ impl Workshop {
         let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
         let backends: Vec<Arc<dyn Backend>> =
             vec![verified(Arc::new(local), config.verify_rate.value, &reporter)];
-        let models = Arc::new(open_models(context, &repo)?);
         let options = DriverOptions {
             cache: Some(Arc::clone(&cache)),
             durations: Some(Arc::clone(&durations)),
@@ -114,6 +120,7 @@ impl Workshop {
             journal,
             thunks: repo.thunks(),
             output,
+            capture,
         });
         Ok(Self { repo, session, _live: live, healed, models, driver, memo, durations, scratch: Vec::new() })
     }
@@ -133,7 +140,8 @@ impl Workshop {
             self.scratch.push(short);
         }
         let path = context.env.value("PATH").unwrap_or_default();
-        let tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
+        let mut tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
+        tools.extend(self.session.capture().programs().iter().cloned());
         let intercept = context.config.intercept.value;
         Ok(Interception {
             launcher: dir.join("launcher"),
@@ -162,6 +170,17 @@ impl Workshop {
             context.note(&format!("could not remember for the next build: {what}"));
         }
     }
+}
+
+/// The real files of the programs whose runs are recorded; one that has a model is left to it.
+fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
+    let path = context.env.value("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
+    let mut programs = context.config.capture.value.files(&dirs);
+    for tool in models.tool_files(&dirs) {
+        programs.remove(&tool);
+    }
+    programs
 }
 
 fn restrict(dir: &Path) -> io::Result<()> {

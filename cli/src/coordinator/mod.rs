@@ -22,7 +22,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use build::{descendants, open_for_writing, receive};
 pub(crate) use call::{Answer, Call, decide};
+pub(crate) use callers::ancestor;
 pub(crate) use placeholders::fill_in_place;
 pub(crate) use session::{Output, Parts, Session};
 
@@ -147,15 +149,19 @@ pub(crate) async fn run(
         watch: interception.watch,
         control: -1,
     };
+    session.capture().set_socket(socket);
     launcher::write(&plan.launcher, socket).map_err(at(&plan.launcher))?;
     let server = tokio::spawn(accept(Arc::clone(session), listener));
     let mut keeper = Keeper::start(&interception.repo).map_err(at(&interception.repo))?;
     let start = Start { command, plan: &plan, interception };
     let mut end = pass(session, &start, &mut keeper).await;
     if matches!(end, Ok(None)) {
+        // Their launchers have been killed.
+        session.capture().settled().await;
         session.set_waiting();
         end = pass(session, &start, &mut keeper).await;
     }
+    session.capture().end().await.map_err(at(socket))?;
     server.abort();
     end?.ok_or_else(|| RunError::Broken("a call failed that nobody had deferred".into()))
 }

@@ -6,8 +6,8 @@
 //! The coordinator itself stays outside and sees the real tools.
 
 pub(crate) mod enter;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod supervisor;
-mod sys;
+pub(crate) mod sys;
 
 pub(crate) use sys::{inherit, kill};
