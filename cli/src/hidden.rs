@@ -70,11 +70,13 @@ fn worker_options(args: &[OsString]) -> Option<WorkerOptions> {
     Some(WorkerOptions { slots, root: root?, isolation })
 }
 
-/// `ggr __capture CONTROL LAUNCHER WATCH-INPUT`.
+/// `ggr __capture CONTROL LAUNCHER DESCRIPTORS`.
 fn run_capture(args: &[OsString]) -> Option<()> {
-    let [control, caller, watch_input] = args else { return None };
+    let [control, caller, inherited] = args else { return None };
     let number = |text: &OsString| text.to_str()?.parse().ok();
-    capture::enter::run(number(control)?, number(caller)?, number(watch_input)? != 0).ok()
+    let inherited =
+        inherited.to_str()?.split(',').filter_map(|number| number.parse().ok()).collect::<Vec<u32>>();
+    capture::enter::run(number(control)?, number(caller)?, &inherited).ok()
 }
 
 fn status(fine: bool) -> u8 {

@@ -86,16 +86,21 @@ impl Recorder {
         if self.output(pid, to).is_some() {
             self.refuse("it prints in a way that is not watched");
         }
-        if from == Some(0) && self.input == Input::Watched {
-            self.read_input(pid);
+        if let Some(from) = from {
+            self.read(pid, from);
         }
     }
 
-    pub(super) fn read_input(&mut self, pid: u32) {
-        let found = answers::stat(Path::new(&format!("/proc/{pid}/fd/0")));
-        let is_other = found.is_ok_and(|found| answers::is_file(&found));
-        if !is_other {
-            self.refuse("it reads its standard input, a terminal or pipe");
+    /// Reads from what it has inherited, which nobody can compare the next time. A terminal that is an output too is one of
+    /// these when it is read.
+    pub(super) fn read(&mut self, pid: u32, fd: i32) {
+        let found = answers::stat(Path::new(&format!("/proc/{pid}/fd/{fd}")));
+        let file = found.map(|found| (found.st_dev, found.st_ino, found.st_rdev));
+        if file.is_ok_and(|file| self.outputs.is_inherited(file)) {
+            self.refuse(match fd {
+                0 => "it reads its standard input, a terminal or pipe",
+                _ => "it uses a descriptor that it has inherited",
+            });
         }
     }
 

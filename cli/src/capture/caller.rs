@@ -11,6 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+/// How many further descriptors a program may inherit.
+const MAX_INHERITED: usize = 16;
+
 /// Hashed in front of every key: another version of what is recorded, another key.
 const KEY_VERSION: &[u8] = b"ggr capture key 1";
 
@@ -67,8 +70,8 @@ pub(super) struct Caller {
     pub(super) input: Input,
     /// Where standard output and standard error lead; nothing for the null device.
     pub(super) sinks: [Option<Sink>; 2],
-    /// Where further descriptors lead, to which it may write.
-    others: Vec<Sink>,
+    /// Further descriptors, and where they lead; standard input among them if it cannot be compared.
+    others: Vec<(u32, Sink)>,
     terminals: [bool; 3],
 }
 
@@ -79,7 +82,7 @@ impl Caller {
     /// Says why a program that is called so is not captured.
     pub(super) fn of(pid: u32) -> Result<Self, &'static str> {
         let gone = |_| "its caller has ended";
-        let others = others(pid).map_err(gone)??;
+        let mut others = others(pid).map_err(gone)??;
         if !status_field(pid, "SigBlk:").is_ok_and(|bits| bits.trim_start_matches('0').is_empty()) {
             return Err("its caller blocks signals");
         }
@@ -98,6 +101,9 @@ impl Caller {
             }
         }
         let input = input(&fds[0]).map_err(|_| "its standard input cannot be looked at")?;
+        if let (Input::Watched, Some(file)) = (input, sink(&fds[0])) {
+            others.push((0, file));
+        }
         let sinks = [sink(&fds[1]), sink(&fds[2])];
         let terminals = [0, 1, 2].map(|n| rustix::termios::isatty(&fds[n]));
         Ok(Self { fds, input, sinks, others, terminals })
@@ -122,11 +128,16 @@ impl Caller {
         Hash::of(&bytes)
     }
 
+    /// The descriptors whose use is told, as text.
+    pub(super) fn watched_descriptors(&self) -> String {
+        self.others.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(",")
+    }
+
     /// Its outputs, for whoever watches the run.
     pub(super) fn outputs(&self) -> Outputs {
         Outputs {
             sinks: self.sinks,
-            others: self.others.clone(),
+            others: self.others.iter().map(|(_, file)| *file).collect(),
             fds: [1, 2].map(|n| self.fds[n].try_clone().ok()),
         }
     }
@@ -166,8 +177,13 @@ impl Outputs {
         self.sinks.iter().position(|sink| *sink == Some(file))
     }
 
-    /// Whether a file is one that the program can write to and that is not watched.
+    /// Whether a file is behind an inherited descriptor, and no output: nobody can say what is read from it or written.
     pub(super) fn is_other(&self, file: Sink) -> bool {
+        self.others.contains(&file) && self.position(file).is_none()
+    }
+
+    /// Whether a file is behind an inherited descriptor.
+    pub(super) fn is_inherited(&self, file: Sink) -> bool {
         self.others.contains(&file)
     }
 
@@ -195,8 +211,8 @@ fn is_volatile(variable: &[u8]) -> bool {
 }
 
 /// The descriptors above 2 that would reach the program. Those that ggr itself was started with reach it anyway, through the
-/// helper; they do no harm if nothing can be read from them, and what is written to them can be told.
-fn others(pid: u32) -> io::Result<Result<Vec<Sink>, &'static str>> {
+/// helper; use of them is told.
+fn others(pid: u32) -> io::Result<Result<Vec<(u32, Sink)>, &'static str>> {
     let mut others = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let entry = entry?;
@@ -216,10 +232,10 @@ fn others(pid: u32) -> io::Result<Result<Vec<Sink>, &'static str>> {
         if is_null(&found) && of_ggr {
             continue;
         }
-        if !of_ggr || flags & libc::O_ACCMODE != libc::O_WRONLY {
+        if !of_ggr || others.len() >= MAX_INHERITED {
             return Ok(Err("it inherits further open files"));
         }
-        others.push((found.st_dev, found.st_ino, found.st_rdev));
+        others.push((number, (found.st_dev, found.st_ino, found.st_rdev)));
     }
     Ok(Ok(others))
 }

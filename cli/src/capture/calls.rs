@@ -20,7 +20,7 @@ pub(super) enum Access {
     /// `stat` and its kind, following symlinks or not.
     Stat(At, bool),
     /// `access` and its kind: existence and permission bits.
-    Access(At),
+    Reach(At),
     /// `readlink`.
     ReadLink(At),
     /// Lists the directory behind a descriptor.
@@ -49,8 +49,10 @@ pub(super) enum Access {
     WritePieces(i32, u64, u64),
     /// Moves bytes between two descriptors, or writes at a place: out of the first, into the second.
     Move(Option<i32>, i32),
-    /// Reads from descriptor 0, or makes another descriptor of it.
-    ReadInput,
+    /// Reads from a descriptor that is watched, or makes another descriptor of it.
+    Read(i32),
+    /// Does nothing that matters.
+    Nothing,
     /// Makes a socket of this family.
     Socket(i32),
     /// Connects to an address.
@@ -86,7 +88,7 @@ static TABLE: &[(i64, Decode)] = &[
     (libc::SYS_stat, |a| Access::Stat(here(a[0]), true)),
     (libc::SYS_lstat, |a| Access::Stat(here(a[0]), false)),
     (libc::SYS_readlink, |a| Access::ReadLink(here(a[0]))),
-    (libc::SYS_access, |a| Access::Access(here(a[0]))),
+    (libc::SYS_access, |a| Access::Reach(here(a[0]))),
     (libc::SYS_statx, |a| Access::Stat(at(a), follows(a[2]))),
     (libc::SYS_open, |a| Access::Open(here(a[0]), Some(a[1] as i32), a[2] as u32)),
     (libc::SYS_openat2, |a| Access::Open(at(a), None, 0o666)),
@@ -94,13 +96,13 @@ static TABLE: &[(i64, Decode)] = &[
         Access::Open(here(a[0]), Some(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC), a[1] as u32)
     }),
     (libc::SYS_readlinkat, |a| Access::ReadLink(at(a))),
-    (libc::SYS_faccessat, |a| Access::Access(at(a))),
-    (libc::SYS_faccessat2, |a| Access::Access(at(a))),
-    (libc::SYS_chdir, |a| Access::Access(here(a[0]))),
-    (libc::SYS_statfs, |a| Access::Access(here(a[0]))),
-    (libc::SYS_getxattr, |a| Access::Access(here(a[0]))),
+    (libc::SYS_faccessat, |a| Access::Reach(at(a))),
+    (libc::SYS_faccessat2, |a| Access::Reach(at(a))),
+    (libc::SYS_chdir, |a| Access::Reach(here(a[0]))),
+    (libc::SYS_statfs, |a| Access::Reach(here(a[0]))),
+    (libc::SYS_getxattr, |a| Access::Reach(here(a[0]))),
     (libc::SYS_lgetxattr, |a| Access::ReadLink(here(a[0]))),
-    (libc::SYS_listxattr, |a| Access::Access(here(a[0]))),
+    (libc::SYS_listxattr, |a| Access::Reach(here(a[0]))),
     (libc::SYS_llistxattr, |a| Access::ReadLink(here(a[0]))),
     (libc::SYS_getdents, |a| Access::List(a[0] as i32)),
     (libc::SYS_execve, |a| Access::Execute(here(a[0]))),
@@ -157,9 +159,9 @@ static TABLE: &[(i64, Decode)] = &[
     (libc::SYS_open_by_handle_at, |_| Access::Refused("it opens files by handle")),
 ];
 
-/// Watched only for descriptor 0, and only if what stands there cannot be compared (a terminal or pipe): reads of it, and
-/// what makes other descriptors of it.
-static ON_INPUT: &[i64] = &[
+/// Watched only for descriptors that the program inherits and whose bytes cannot be compared (a terminal or pipe): reads of
+/// them, and what makes other descriptors of them.
+static ON_INHERITED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -169,6 +171,7 @@ static ON_INPUT: &[i64] = &[
     libc::SYS_dup,
     libc::SYS_dup2,
     libc::SYS_dup3,
+    libc::SYS_fcntl,
 ];
 
 /// The numbers of the calls that are watched with any arguments.
@@ -176,9 +179,9 @@ pub(super) fn watched() -> Vec<i64> {
     TABLE.iter().map(|(number, _)| *number).collect()
 }
 
-/// The numbers of the calls that are watched if their first argument is 0.
-pub(super) fn watched_on_input() -> &'static [i64] {
-    ON_INPUT
+/// The numbers of the calls that are watched if their first argument is an inherited descriptor.
+pub(super) fn watched_on_inherited() -> &'static [i64] {
+    ON_INHERITED
 }
 
 /// What a watched call does.
@@ -186,8 +189,14 @@ pub(super) fn decode(data: &seccomp_data) -> Access {
     let number = i64::from(data.nr);
     match TABLE.iter().find(|(row, _)| *row == number) {
         Some((_, decode)) => decode(&data.args),
-        None => Access::ReadInput,
+        None if number == libc::SYS_fcntl && !duplicates(data.args[1] as i32) => Access::Nothing,
+        None => Access::Read(data.args[0] as i32),
     }
+}
+
+/// Whether a command of `fcntl` makes another descriptor.
+fn duplicates(command: i32) -> bool {
+    matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC)
 }
 
 #[cfg(test)]
@@ -197,7 +206,7 @@ mod tests {
     #[test]
     fn each_call_stands_once_and_the_filter_can_jump_over_them_all() {
         let mut all = watched();
-        all.extend(watched_on_input());
+        all.extend(watched_on_inherited());
         let count = all.len();
         all.sort_unstable();
         all.dedup();
@@ -218,6 +227,8 @@ mod tests {
         check(libc::SYS_renameat, [3, 10, 4, 11, 0, 0], Access::Rename(at(3, 10), at(4, 11), 0));
         let nofollow = libc::AT_SYMLINK_NOFOLLOW as u64;
         check(libc::SYS_newfstatat, [3, 10, 0, nofollow, 0, 0], Access::Stat(at(3, 10), false));
-        check(libc::SYS_read, [0; 6], Access::ReadInput);
+        check(libc::SYS_read, [3, 0, 0, 0, 0, 0], Access::Read(3));
+        check(libc::SYS_fcntl, [3, libc::F_DUPFD as u64, 10, 0, 0, 0], Access::Read(3));
+        check(libc::SYS_fcntl, [3, libc::F_GETFL as u64, 0, 0, 0, 0], Access::Nothing);
     }
 }

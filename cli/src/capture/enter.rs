@@ -20,14 +20,14 @@ use crate::intercept::sys::install_filter;
 /// What is said when the program has ended: its wait status, and whether processes of it are left.
 pub(super) type Ended = [u8; 5];
 
-/// Runs the step. `caller` is the launcher that waits; `watch_input` says whether reads of descriptor 0 are told.
-pub(crate) fn run(control: i32, caller: i32, watch_input: bool) -> io::Result<()> {
+/// Runs the step. `caller` is the launcher that waits; reads of `inherited` descriptors are told.
+pub(crate) fn run(control: i32, caller: i32, inherited: &[u32]) -> io::Result<()> {
     let mut control = control_stream(control);
     let request = Request::from_frame(&read_frame(&control)?)?;
     follow(caller, &request)?;
     sys::adopt_orphans()?;
-    let on_input = if watch_input { calls::watched_on_input() } else { &[] };
-    let listener = install_filter(&filter::watching(&calls::watched(), on_input))?;
+    let filter = filter::watching(&calls::watched(), calls::watched_on_inherited(), inherited);
+    let listener = install_filter(&filter)?;
     crate::intercept::enter::send(control.as_fd(), Some(listener))?;
     let mut go = [0u8; 1];
     control.read_exact(&mut go)?;

@@ -111,7 +111,7 @@ impl Recorder {
             Access::Stat(at, follows) => {
                 self.ask_at(pid, at, if follows { Ask::Look } else { Ask::LookAtLink })
             }
-            Access::Access(at) => self.ask_at(pid, at, Ask::Access),
+            Access::Reach(at) => self.ask_at(pid, at, Ask::Access),
             Access::ReadLink(at) => self.ask_at(pid, at, Ask::LookAtLink),
             Access::List(fd) => self.list(pid, fd),
             Access::Execute(at) => self.execute(pid, at),
@@ -131,7 +131,8 @@ impl Recorder {
             Access::Write(fd, address, len) => self.write(pid, fd, &[(address, len)]),
             Access::WritePieces(fd, address, count) => self.write_pieces(pid, fd, address, count),
             Access::Move(from, to) => self.moved(pid, from, to),
-            Access::ReadInput => self.read_input(pid),
+            Access::Read(fd) => self.read(pid, fd),
+            Access::Nothing => {}
             Access::Socket(family) => {
                 if family != libc::AF_UNIX {
                     self.refuse("it opens a socket");

@@ -11,7 +11,7 @@ use ggr_backends::store::captures::{Answer, Ask, Known, Run};
 use ggr_ir::Hash;
 use ggr_ir::protocol::launcher::{Reply, Request};
 
-use super::caller::{Caller, Input, Sink};
+use super::caller::{Caller, Sink};
 use super::recorder::Recorder;
 use super::serve::{Call, agrees, paths};
 use super::{answers, effects, watch};
@@ -153,7 +153,7 @@ fn start(caller: &Caller, control: &OwnedFd, launcher: u32) -> io::Result<Child>
         .arg("__capture")
         .arg(control.as_raw_fd().to_string())
         .arg(launcher.to_string())
-        .arg(u8::from(caller.input == Input::Watched).to_string())
+        .arg(caller.watched_descriptors())
         .stdin(stdin.try_clone()?)
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?);

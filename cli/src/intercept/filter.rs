@@ -34,29 +34,32 @@ fn jump(k: u32, jt: u8, jf: u8) -> sock_filter {
 
 /// The program for a build: notify on [`WATCHED`], allow everything else.
 pub(super) fn program() -> Vec<sock_filter> {
-    watching(&WATCHED, &[])
+    watching(&WATCHED, &[], &[])
 }
 
-/// A program that notifies on the calls in `always`, and on those in `on_zero` if their first argument is 0.
-pub(crate) fn watching(always: &[i64], on_zero: &[i64]) -> Vec<sock_filter> {
-    let (always_len, on_zero_len) = (always.len() as u8, on_zero.len() as u8);
+/// A program that notifies on the calls in `always`, and on those in `on_first` if their first argument is one of `firsts`.
+pub(crate) fn watching(always: &[i64], on_first: &[i64], firsts: &[u32]) -> Vec<sock_filter> {
+    let (always_len, on_first_len) = (always.len() as u8, on_first.len() as u8);
+    let firsts_len = firsts.len() as u8;
     let mut program = vec![
         statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_ARCH),
         // Calls of another architecture (32-bit programs) pass unseen; `ggr doctor` says so.
-        jump(ARCH, 0, always_len + on_zero_len + 1),
+        jump(ARCH, 0, always_len + on_first_len + 1),
         statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_NR),
     ];
-    // What follows the jumps: allow, load the first argument, compare, allow, notify.
-    let jumps = always_len + on_zero_len;
+    // What follows the jumps: allow, load the first argument, compare it with each, allow, notify.
+    let jumps = always_len + on_first_len;
     for (i, nr) in (0..).zip(always) {
-        program.push(jump(*nr as u32, jumps - i + 3, 0));
+        program.push(jump(*nr as u32, jumps - i + firsts_len + 2, 0));
     }
-    for (i, nr) in (always_len..).zip(on_zero) {
+    for (i, nr) in (always_len..).zip(on_first) {
         program.push(jump(*nr as u32, jumps - i, 0));
     }
     program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
     program.push(statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_FIRST));
-    program.push(jump(0, 1, 0));
+    for (i, first) in (0..).zip(firsts) {
+        program.push(jump(*first, firsts_len - i, 0));
+    }
     program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
     program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_USER_NOTIF));
     program
@@ -85,15 +88,16 @@ mod tests {
 
     #[test]
     fn every_watched_call_is_told_and_no_other() {
-        let (always, on_zero) = ([libc::SYS_open, libc::SYS_stat], [libc::SYS_read, libc::SYS_dup]);
-        let program = watching(&always, &on_zero);
+        let (always, on_first) = ([libc::SYS_open, libc::SYS_stat], [libc::SYS_read, libc::SYS_dup]);
+        let program = watching(&always, &on_first, &[0, 9]);
         let check = |arch, nr, first, expected| assert_eq!(run(&program, arch, nr, first), expected, "{nr}");
         for nr in always {
             check(ARCH, nr, 7, libc::SECCOMP_RET_USER_NOTIF);
             check(0, nr, 7, libc::SECCOMP_RET_ALLOW);
         }
-        for nr in on_zero {
+        for nr in on_first {
             check(ARCH, nr, 0, libc::SECCOMP_RET_USER_NOTIF);
+            check(ARCH, nr, 9, libc::SECCOMP_RET_USER_NOTIF);
             check(ARCH, nr, 7, libc::SECCOMP_RET_ALLOW);
         }
         check(ARCH, libc::SYS_brk, 0, libc::SECCOMP_RET_ALLOW);
