@@ -173,7 +173,13 @@ impl Workshop {
 }
 
 /// The real files of the programs whose runs are recorded; one that has a model is left to it.
+///
+/// None for an ordinary user: a process in the build's user namespace may not look through the coordinator's root
+/// (`PTRACE_MODE_READ` from a child namespace), which is how a launcher becomes the program that it stands for.
 fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
+    if !rustix::process::geteuid().is_root() {
+        return BTreeSet::new();
+    }
     let path = context.env.value("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
     let mut programs = context.config.capture.value.files(&dirs);
