@@ -1,9 +1,10 @@
 //! Faults: something is killed, interrupted, spoilt or full. Nothing is lost, the next command is right, and no process and
 //! no placeholder is left behind.
 
+mod store;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -273,53 +274,6 @@ fn two_builds_in_one_tree_do_not_disturb_each_other() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     check_next(&field, &expected, &mut field.ggr("make"));
-}
-
-/// Every blob file of the repository in the tree.
-fn blobs(field: &Field) -> Vec<PathBuf> {
-    let files = walkdir::WalkDir::new(field.tree().join(".ggr/blobs")).into_iter().flatten();
-    files.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
-}
-
-/// Builds, spoils every blob, builds a fresh tree with the same repository.
-fn check_spoilt(spoil: impl Fn(&Path)) {
-    let field = Field::new();
-    let expected = expected(&field);
-    assert!(run(&mut field.ggr("make -j2")).status.success());
-    let found = blobs(&field);
-    assert!(!found.is_empty(), "the build left no blobs");
-    for path in &found {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("it is ours");
-        spoil(path);
-    }
-    for entry in fs::read_dir(field.tree()).expect("it is ours").flatten() {
-        if entry.file_name() != ".ggr" {
-            fs::remove_file(entry.path()).expect("only files lie here");
-        }
-    }
-    field.lay(&sources());
-    check_next(&field, &expected, &mut field.ggr("make -j2"));
-}
-
-#[test]
-fn corrupted_blobs_are_found_and_healed() {
-    check_spoilt(|path| {
-        let mut bytes = fs::read(path).expect("it is ours");
-        if let Some(byte) = bytes.last_mut() {
-            *byte ^= 0x20;
-        }
-        fs::write(path, bytes).expect("it is ours");
-    });
-}
-
-#[test]
-fn truncated_blobs_are_found_and_healed() {
-    check_spoilt(|path| fs::write(path, "").expect("it is ours"));
-}
-
-#[test]
-fn lost_blobs_are_made_again() {
-    check_spoilt(|path| fs::remove_file(path).expect("it is ours"));
 }
 
 /// A small file system over the tree, taken away in the end.

@@ -6,6 +6,7 @@ mod capture;
 mod examples;
 mod faults;
 mod hazards;
+mod hosts;
 mod never_worse;
 mod twin;
 mod usage;

@@ -6,7 +6,8 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, Weak};
 
 use ggr_backends::backend::Backend;
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
@@ -15,7 +16,7 @@ use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::store::captures::Captures;
-use ggr_backends::store::{FsReductionCache, FsStore};
+use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_backends::twice::Twice;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
@@ -24,8 +25,8 @@ use ggr_models::Models;
 
 use crate::capture::Capture;
 use crate::commands::Context;
-use crate::config::{Intercept, Mode};
-use crate::coordinator::{Interception, Output, Parts, Session, heal};
+use crate::config::{Intercept, Isolation, Mode};
+use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
 use crate::report::{self, Event, Reporter};
 
@@ -39,6 +40,12 @@ pub(crate) struct Workshop {
     _live: ggr_ir::repo::Session,
     /// How many placeholders of killed sessions were removed.
     pub(crate) healed: usize,
+    /// How many blobs did not survive a crash of the machine.
+    pub(crate) lost: usize,
+    /// How many blobs were found damaged or gone since, and read again.
+    pub(crate) restored: Arc<AtomicUsize>,
+    jobserver: Option<Jobserver>,
+    local: Weak<LocalBackend>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -79,6 +86,7 @@ impl Workshop {
         let live = ggr_ir::repo::Session::start(&repo)?;
         let journal = Journal::start(&repo)?;
         let healed = heal::sweep(&journal).map_err(Error::io("sweep", repo.placeholders_dir()))?;
+        let lost = after_reboot(&repo).map_or(0, |checked| checked.findings.len());
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
@@ -89,16 +97,24 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
+        let jobserver = jobserver(context);
+        let isolation = config.isolation.value.word();
         let local = LocalBackend::start(LocalOptions {
-            command: vec!["/proc/self/exe".into(), "worker".into()],
+            command: ["/proc/self/exe", "worker", "--isolation", isolation].map(Into::into).to_vec(),
             slots,
             store: store_root,
-            jobserver: jobserver(context),
+            jobserver: jobserver.clone(),
         });
         let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
-        let backends: Vec<Arc<dyn Backend>> =
-            vec![verified(Arc::new(local), config.verify_rate.value, &reporter)];
+        let local = Arc::new(local);
+        let plain = (config.isolation.value == Isolation::Plain).then(|| "`--isolation plain`".to_owned());
+        let (asked, met) = (Arc::downgrade(&local), Arc::downgrade(&local));
+        // The only place: if it runs nothing, there is nowhere to run.
+        let nowhere = move || plain.clone().or_else(|| asked.upgrade()?.runs_nothing());
+        let backends: Vec<Arc<dyn Backend>> = vec![verified(local, config.verify_rate.value, &reporter)];
+        let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
+            heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
             cache: Some(Arc::clone(&cache)),
             durations: Some(Arc::clone(&durations)),
             failures: Failures::Ask(ignored()),
@@ -115,6 +131,7 @@ impl Workshop {
             reporter: reporter.clone(),
             slots,
             limits: limits(context),
+            nowhere: Box::new(nowhere),
             lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
             trace: purpose == Purpose::Trace,
             journal,
@@ -122,7 +139,22 @@ impl Workshop {
             output,
             capture,
         });
-        Ok(Self { repo, session, _live: live, healed, models, driver, memo, durations, scratch: Vec::new() })
+        let scratch = Vec::new();
+        Ok(Self {
+            repo,
+            session,
+            _live: live,
+            healed,
+            lost,
+            restored,
+            jobserver,
+            local: met,
+            models,
+            driver,
+            memo,
+            durations,
+            scratch,
+        })
     }
 
     /// Makes the session's directory and finds the tools to stand in for.
@@ -140,23 +172,39 @@ impl Workshop {
             self.scratch.push(short);
         }
         let path = context.env.value("PATH").unwrap_or_default();
-        let mut tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
-        tools.extend(self.session.capture().programs().iter().cloned());
+        let tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
         let intercept = context.config.intercept.value;
-        Ok(Interception {
+        let mut interception = Interception {
             launcher: dir.join("launcher"),
             socket,
-            tools: if intercept == Intercept::Off { Vec::new() } else { tools },
+            tools,
+            programs: self.session.capture().programs().iter().cloned().collect(),
+            path: path.to_owned(),
+            catch: if intercept == Intercept::Off { Catch::Nothing } else { Catch::Mounts },
             watch: intercept != Intercept::Off,
             repo: self.repo.root().to_owned(),
             stdio: (None, None),
-        })
+        };
+        if intercept == Intercept::Path {
+            interception.use_links();
+        }
+        Ok(interception)
+    }
+
+    /// Waits until the worker has said what it can do here. A worker that does not start is told by its jobs.
+    pub(crate) async fn meet_worker(&self) {
+        if let Some(local) = self.local.upgrade() {
+            let _ = local.ready().await;
+        }
     }
 
     /// Ends scheduler and workers, and writes what is to be remembered. Failing to remember costs time, not results, so it
     /// is told and not an error.
     pub(crate) async fn close(self, context: &Context) {
         self.driver.shutdown().await;
+        if let Some(warning) = self.jobserver.as_ref().and_then(Jobserver::warning) {
+            context.note(warning);
+        }
         let mut forgotten = Vec::new();
         forgotten.extend(self.memo.save().err().map(|e| e.to_string()));
         forgotten.extend(self.models.save(&self.repo.memo_file("models")).err().map(|e| e.to_string()));
@@ -210,6 +258,11 @@ fn jobserver(context: &Context) -> Option<Jobserver> {
         context.note(&e.to_string());
         None
     })
+}
+
+/// Looks for blobs that a crash of the machine has taken. A repository that cannot be listed is found out soon enough.
+fn after_reboot(repo: &Repo) -> Option<verify::Checked> {
+    verify::after_reboot(repo).ok().flatten()
 }
 
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {

@@ -18,6 +18,7 @@ mod known;
 mod layout;
 mod memory;
 mod reductions;
+mod seal;
 pub mod verify;
 mod wrappers;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::layers::Config;
-use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Span, When, parse_duration};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, When, parse_duration};
 use crate::capture::Selection;
 
 /// One key.
@@ -112,8 +112,11 @@ pub(crate) static KEYS: &[Key] = &[
         "the repository", "a path",
         field!(dir, |raw| Some(raw.path()), |value| path(value.as_deref(), "the nearest `.ggr` above, else `.ggr` here"))),
     key!("intercept", Some("GGR_INTERCEPT"), Some("--intercept"), UNSAFE,
-        "how tool calls are caught", "`auto`, `mount` or `off`",
+        "how tool calls are caught", "`auto`, `mount`, `path` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("isolation", Some("GGR_ISOLATION"), Some("--isolation"), UNSAFE,
+        "how thunks on this machine are kept apart", "`auto`, `namespaces` or `plain`",
+        field!(isolation, |raw| Isolation::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("max-cache", Some("GGR_MAX_CACHE"), Some("--max-cache"), UNSAFE,
         "size limit of the store; what was used longest ago goes first", "a size such as `10G`",
         field!(max_cache, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),

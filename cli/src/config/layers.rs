@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Span, When};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, When};
 use crate::capture::Selection;
 use crate::env::Environment;
 
@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) dir: Sourced<Option<PathBuf>>,
     /// How tool calls are caught.
     pub(crate) intercept: Sourced<Intercept>,
+    pub(crate) isolation: Sourced<Isolation>,
     /// Size limit of the store.
     pub(crate) max_cache: Sourced<ByteSize>,
     /// Address space of one process of a thunk; 0 for no limit.
@@ -82,6 +83,7 @@ impl Config {
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),
             intercept: Sourced::default_of(Intercept::Auto),
+            isolation: Sourced::default_of(Isolation::Auto),
             // 20 GiB holds some hundred builds of a program of Git's size, objects with debug information.
             max_cache: Sourced::default_of(ByteSize(20 << 30)),
             memory_limit: Sourced::default_of(ByteSize(limits.memory)),

@@ -1,5 +1,6 @@
 //! Calls that were answered before they ran: placeholders now, bytes later.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use ggr_models::Plan;
 use tokio::sync::watch;
 
 use super::call::Call;
-use super::placeholders::Placeholder;
+use super::placeholders::{Placeholder, keep_times};
 use super::session::{Ended, Session};
 use crate::report::Event;
 
@@ -33,7 +34,7 @@ struct Deferred {
 pub(crate) fn put_in_place(
     session: &Arc<Session>,
     call: &Call,
-    plan: &Plan,
+    plan: Plan,
     ids: &[ThunkId],
     wanted: Option<watch::Receiver<bool>>,
 ) -> io::Result<()> {
@@ -60,7 +61,8 @@ pub(crate) fn put_in_place(
     }
     let deferred = Deferred {
         invocation: call.invocation.clone(),
-        plan: plan.clone(),
+        // The scheduler has the thunks, or `HeldBack`: a call that waits for its turn needs no copy of them.
+        plan: Plan { thunks: Vec::new(), ..plan },
         ids: ids.to_vec(),
         placeholders,
         wanted,
@@ -118,12 +120,13 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
     let last = *deferred.ids.last().expect("a plan has a thunk");
     let _slot = session.local_slot().await;
     let start = Instant::now();
+    let before: Vec<_> = deferred.placeholders.iter().map(|placeholder| placeholder.metadata()).collect();
     match real_tool(deferred).await {
         Ok(output) if output.status.success() => {
             session.note_doubt(&deferred.plan.label, ended, start.elapsed());
-            let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
+            let taken = tokio::task::block_in_place(|| take_over(session, deferred, &before, &output));
             match taken {
-                Ok(reduction) => session.resolve(&deferred.ids, &reduction).await,
+                Ok(reduction) => session.resolve_externally(&deferred.ids, &reduction).await,
                 Err(error) => {
                     session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label))
                 }
@@ -150,9 +153,20 @@ async fn real_tool(deferred: &Deferred) -> io::Result<std::process::Output> {
 
 /// Makes a reduction of the files that the real tool wrote, and fills the placeholders that it replaced: they may have
 /// been moved or linked elsewhere meanwhile.
-fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Output) -> io::Result<Reduction> {
+fn take_over(
+    session: &Session,
+    deferred: &Deferred,
+    before: &[Option<Metadata>],
+    output: &std::process::Output,
+) -> io::Result<Reduction> {
     let mut outputs = std::collections::BTreeMap::new();
-    for (placeholder, planned) in deferred.placeholders.iter().zip(&deferred.plan.outputs) {
+    for ((placeholder, planned), before) in
+        deferred.placeholders.iter().zip(&deferred.plan.outputs).zip(before)
+    {
+        if let Some(before) = before {
+            // The tool has written it now; the call was made then, and what make did since is newer.
+            keep_times(&File::open(&planned.path)?, before)?;
+        }
         let blob = session.ingest(&planned.path)?;
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,

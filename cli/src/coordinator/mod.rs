@@ -9,10 +9,13 @@ pub(crate) mod heal;
 mod held_back;
 pub(crate) mod keeper;
 mod launcher;
+mod links;
 mod materialize;
 mod placeholders;
+pub(crate) mod restore;
 mod session;
 mod view;
+mod watched;
 
 use std::ffi::OsString;
 use std::io;
@@ -31,8 +34,11 @@ pub(crate) use session::{Output, Parts, Session};
 pub(crate) use build::StartError;
 use build::{Build, Start};
 use keeper::Keeper;
+use launcher::Standing;
+use links::Links;
 use session::Course;
 
+use crate::config::Intercept;
 use crate::exit::Kind;
 use crate::intercept::enter;
 use crate::intercept::kill;
@@ -43,6 +49,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long a build may take to end after it was interrupted.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
 
+/// How long after a build that did not start a signal to us is waited for.
+const NOTICED: Duration = Duration::from_millis(50);
+
 /// What stands between the build and its tools.
 pub(crate) struct Interception {
     /// Where the session's launcher is written.
@@ -51,6 +60,12 @@ pub(crate) struct Interception {
     pub(crate) socket: PathBuf,
     /// The real files of the tools to stand in for.
     pub(crate) tools: Vec<PathBuf>,
+    /// The real files of the programs to capture: only where the launcher is mounted over them.
+    pub(crate) programs: Vec<PathBuf>,
+    /// The user's `PATH`.
+    pub(crate) path: OsString,
+    /// How calls are caught.
+    pub(crate) catch: Catch,
     /// Whether reads of placeholders are held.
     pub(crate) watch: bool,
     /// The repository, for the keeper.
@@ -59,13 +74,52 @@ pub(crate) struct Interception {
     pub(crate) stdio: (Option<OwnedFd>, Option<OwnedFd>),
 }
 
+/// How tool calls are caught.
+pub(crate) enum Catch {
+    /// The launcher is mounted over the tools.
+    Mounts,
+    /// Launchers come first in `PATH`.
+    Links(Arc<Links>),
+    /// They are not.
+    Nothing,
+}
+
 impl Interception {
-    /// Nothing is caught: the build runs as it is.
-    pub(crate) fn switch_off(&mut self) {
-        self.tools.clear();
-        self.watch = false;
-        // The try before this one has bound it.
-        let _ = std::fs::remove_file(&self.socket);
+    /// Catches calls through `PATH` from now on.
+    pub(crate) fn use_links(&mut self) {
+        let dir = self.launcher.with_file_name("tools");
+        self.catch = Catch::Links(Arc::new(Links::plan(dir, self.path.clone(), &self.tools)));
+    }
+
+    /// Whether calls are caught through `PATH`.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.links().is_some()
+    }
+
+    fn links(&self) -> Option<&Arc<Links>> {
+        match &self.catch {
+            Catch::Links(links) => Some(links),
+            Catch::Mounts | Catch::Nothing => None,
+        }
+    }
+
+    /// After a start that failed: does with less, and says what that means. Nothing if the user wants no less (`mount` must
+    /// be what he asked for), or if there is no less.
+    pub(crate) fn do_with_less(&mut self, error: &RunError, wanted: Intercept) -> Option<String> {
+        match error {
+            RunError::Start(StartError::Mounts(why)) if wanted == Intercept::Auto => {
+                self.use_links();
+                Some(format!(
+                    "tools are caught through `PATH` only, a call by absolute path is not, for this machine allows no \
+                     mounts: {why} (`ggr doctor` says what to do)"
+                ))
+            }
+            RunError::Start(StartError::Watch(why)) if self.watch => {
+                self.watch = false;
+                Some(format!("every call waits for its result, for system calls cannot be watched: {why}"))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -99,7 +153,7 @@ impl RunError {
                 Kind::NotFound
             }
             RunError::Start(StartError::Command { .. }) => Kind::CannotRun,
-            RunError::Start(StartError::Intercept(_)) => Kind::Host,
+            RunError::Start(StartError::Mounts(_) | StartError::Watch(_)) => Kind::Host,
             RunError::Start(StartError::Io(_)) | RunError::Io { .. } => Kind::Other,
             RunError::Broken(_) => Kind::Infrastructure,
         }
@@ -111,8 +165,8 @@ impl RunError {
             RunError::Start(StartError::Command { .. }) => {
                 "check the spelling and `PATH`; ggr's own commands are in `ggr --help`"
             }
-            RunError::Start(StartError::Intercept(_)) => {
-                "`ggr doctor` shows what this machine allows; `--intercept off` runs the build as it is"
+            RunError::Start(StartError::Mounts(_) | StartError::Watch(_)) => {
+                "`ggr doctor` shows what this machine allows; `--intercept auto` does with less"
             }
             RunError::Broken(_) => "what was made so far is kept: run the build again",
             RunError::Start(StartError::Io(_)) | RunError::Io { .. } => return None,
@@ -142,15 +196,25 @@ pub(crate) async fn run(
         move |source| RunError::Io { path, source }
     };
     let socket = &interception.socket;
+    // A try before this one may have bound it.
+    let _ = std::fs::remove_file(socket);
     let listener = tokio::net::UnixListener::bind(socket).map_err(at(socket))?;
     let plan = enter::Plan {
         launcher: interception.launcher.clone(),
-        tools: interception.tools.clone(),
+        tools: match interception.catch {
+            Catch::Mounts => [&interception.tools[..], &interception.programs].concat(),
+            Catch::Links(_) | Catch::Nothing => Vec::new(),
+        },
         watch: interception.watch,
         control: -1,
     };
     session.capture().set_socket(socket);
-    launcher::write(&plan.launcher, socket).map_err(at(&plan.launcher))?;
+    let standing = if interception.links().is_some() { Standing::Linked } else { Standing::Mounted };
+    launcher::write(&plan.launcher, socket, standing).map_err(at(&plan.launcher))?;
+    if let Some(links) = interception.links() {
+        links.put(&plan.launcher).map_err(at(&plan.launcher))?;
+    }
+    session.stand(interception.links().cloned(), interception.watch);
     let server = tokio::spawn(accept(Arc::clone(session), listener));
     let mut keeper = Keeper::start(&interception.repo).map_err(at(&interception.repo))?;
     let start = Start { command, plan: &plan, interception };
@@ -182,10 +246,18 @@ async fn pass(
 ) -> Result<Option<BuildEnd>, RunError> {
     let mut course = session.course();
     let mut interrupt = Interrupts::new()?;
-    let build = Build::start(start, Arc::clone(session), |root| {
+    let started = Build::start(start, Arc::clone(session), |root| {
         session.set_root(root);
         keeper.watch(root);
-    })?;
+    });
+    let build = match started {
+        Ok(build) => build,
+        Err(error) => {
+            // A signal to the whole group ends that process as well, perhaps before ours is noticed.
+            let signal = tokio::time::timeout(NOTICED, interrupt.next()).await;
+            return signal.map(|signal| Some(BuildEnd::Interrupted(signal))).map_err(|_| error.into());
+        }
+    };
     let root = build.pid();
     let mut waiting = tokio::task::spawn_blocking(move || build.wait());
     let status = tokio::select! {
@@ -196,7 +268,7 @@ async fn pass(
         changed = course.wait_for(|course| *course != Course::Going) => {
             drop(changed);
             let stopper = Arc::clone(session);
-            let stop = move || build::stop(root, || stopper.placeholders().waiting(), GRACE);
+            let stop = move || build::stop(root, || stopper.stuck(), GRACE);
             tokio::task::spawn_blocking(stop).await.map_err(|e| RunError::Broken(e.to_string()))?;
             joined(waiting.await)?;
             return changed_course(session).await;
@@ -248,7 +320,7 @@ async fn interrupted(
     match tokio::time::timeout(INTERRUPT_GRACE, waiting).await {
         Ok(status) => drop(joined(status)?),
         Err(_) => {
-            let stop = move || build::stop(root, || stopper.placeholders().waiting(), Duration::ZERO);
+            let stop = move || build::stop(root, || stopper.stuck(), Duration::ZERO);
             tokio::task::spawn_blocking(stop).await.map_err(|e| RunError::Broken(e.to_string()))?;
         }
     }

@@ -3,18 +3,20 @@
 mod account;
 mod ended;
 mod files;
+mod sizing;
 mod standing;
 mod thunks;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use ggr_backends::drive::{DriverHandle, Finished};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::store::FsStore;
+use ggr_ir::protocol::launcher::Request;
 use ggr_ir::repo::{Journal, Thunks};
 use ggr_ir::{Limits, ReductionCache, ThunkId};
 use ggr_models::{FileView, Invocation, Model, Models};
@@ -23,12 +25,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::callers::{self, Sink};
 use super::held_back::HeldBack;
+use super::links::Links;
 use super::placeholders::Placeholders;
 use super::view::View;
 use crate::capture::Capture;
 use crate::report::Reporter;
 use account::Here;
 pub(crate) use ended::{Course, Ended};
+use sizing::Sizing;
 
 /// What a session is made of.
 pub(crate) struct Parts {
@@ -40,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) reporter: Reporter,
     pub(crate) slots: usize,
     pub(crate) limits: Limits,
+    /// Why there is no place for thunks, if there is none.
+    pub(crate) nowhere: Box<dyn Fn() -> Option<String> + Send + Sync>,
     pub(crate) lazy: bool,
     /// Whether deferred calls are only traced: their thunks run when somebody reads what they make, and not otherwise.
     pub(crate) trace: bool,
@@ -96,6 +102,12 @@ pub(crate) struct Session {
     held_back: HeldBack,
     output: Mutex<Output>,
     capture: Capture,
+    /// If calls are caught through `PATH`.
+    links: RwLock<Option<Arc<Links>>>,
+    /// Tools that were called past the links, and how often.
+    uncaught: Mutex<BTreeMap<PathBuf, usize>>,
+    sizing: Sizing,
+    nowhere: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 impl Session {
@@ -129,10 +141,16 @@ impl Session {
             held_back: HeldBack::default(),
             output: Mutex::new(parts.output),
             capture: parts.capture,
+            links: RwLock::default(),
+            uncaught: Mutex::default(),
+            sizing: Sizing::default(),
+            nowhere: parts.nowhere,
         })
     }
 
+    /// The user's files as they are now or a moment later.
     pub(crate) fn view(&self) -> &dyn FileView {
+        self.view.refresh();
         &self.view
     }
 
@@ -181,9 +199,40 @@ impl Session {
         self.models.model_for(&invocation.program, invocation.args.first().map_or("", String::as_str))
     }
 
+    /// How this session's build is caught, and whether its system calls are watched. Unwatched, every call waits: nobody
+    /// would hold the reader of a placeholder.
+    pub(crate) fn stand(&self, links: Option<Arc<Links>>, watched: bool) {
+        *self.links.write().expect("no holder panics") = links;
+        if !watched {
+            self.lazy.store(false, Ordering::Release);
+            self.view.distrust_all();
+        }
+    }
+
+    /// Why there is no place for thunks, if there is none: what is not recorded then runs here, and waits, since a
+    /// placeholder would only be made by the real tool in its own stead.
+    pub(crate) fn nowhere(&self) -> Option<String> {
+        (self.nowhere)().map(|why| format!("there are no sandboxes here: {why}"))
+    }
+
+    fn links(&self) -> Option<Arc<Links>> {
+        self.links.read().expect("no holder panics").clone()
+    }
+
+    /// The call as it would be without links.
+    pub(crate) fn resolve(&self, request: Request) -> Request {
+        match self.links() {
+            Some(links) => links.resolve(request),
+            None => request,
+        }
+    }
+
     /// The file to execute for a tool, from inside the build's namespace, where the launcher lies over it.
     pub(crate) fn real_path(&self, tool: &Path) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt;
+        if self.links().is_some() {
+            return tool.as_os_str().as_bytes().to_vec();
+        }
         let mut path = format!("/proc/{}/root", std::process::id()).into_bytes();
         path.extend_from_slice(tool.as_os_str().as_bytes());
         path

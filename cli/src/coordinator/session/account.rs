@@ -10,6 +10,7 @@ use ggr_models::Plan;
 
 use super::{Ended, Session};
 use crate::coordinator::call::{Call, named_outputs};
+use crate::intercept::supervisor::FileId;
 use crate::report::Event;
 
 /// A call that runs here.
@@ -101,10 +102,35 @@ impl Session {
     pub(crate) fn note_doubt(&self, label: &str, ended: &Ended, took: Duration) {
         self.reporter.report(&Event::RanHere {
             label: label.into(),
-            reason: format!("{label}: {} in the sandbox, but not here", ended.why()),
+            reason: match ended {
+                Ended::Infra(why) => format!("{label}: {why}"),
+                _ => format!("{label}: {} in the sandbox, but not here", ended.why()),
+            },
             took,
             outputs: Vec::new(),
         });
+    }
+
+    /// Counts a tool that is called past the links; what a real tool calls in turn is its own business.
+    pub(super) fn count_uncaught(&self, file: FileId, pid: u32) {
+        let Some(links) = self.links() else { return };
+        if let Some(tool) = links.tool(file)
+            && !self.is_run_here(pid)
+        {
+            *self.uncaught.lock().expect("no holder panics").entry(tool.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Says which tools were called past the links.
+    pub(crate) fn report_uncaught(&self) {
+        for (tool, count) in std::mem::take(&mut *self.uncaught.lock().expect("no holder panics")) {
+            let text = format!(
+                "`{}` was called past `PATH` and not caught, {count} time{}",
+                tool.display(),
+                if count == 1 { "" } else { "s" }
+            );
+            self.report(&Event::Note { text });
+        }
     }
 
     pub(crate) fn report(&self, event: &Event) {

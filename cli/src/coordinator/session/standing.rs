@@ -95,6 +95,15 @@ impl Watcher for Session {
         self.placeholders.len() > 0
     }
 
+    fn counts_programs(&self) -> bool {
+        self.links().is_some()
+    }
+
+    fn executed(&self, file: FileId, held: Held) -> Option<Held> {
+        self.count_uncaught(file, held.pid);
+        self.hold_for_sizes(file, held)
+    }
+
     fn written(&self, file: FileId) {
         self.view.distrust(file);
     }

@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// Gives the scheduler a result that was made outside of it.
-    pub(crate) async fn resolve(&self, ids: &[ThunkId], reduction: &Reduction) {
+    pub(crate) async fn resolve_externally(&self, ids: &[ThunkId], reduction: &Reduction) {
         for id in ids {
             self.driver.resolve_externally(*id, reduction.clone()).await;
         }
