@@ -6,6 +6,7 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, When, parse_duration};
+use crate::capture::Selection;
 
 /// One key.
 #[derive(Debug)]
@@ -98,6 +99,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
         "where thunks run", "a backend (there is one now: `local`)",
         field!(backend, |raw| raw.text().filter(|text| *text == "local")?.to_owned(), |value| value.clone())),
+    key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
+        "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
+        field!(capture, |raw| Selection::parse(raw.text()?)?, |value| value.text())),
     key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
         "colours in ggr's own messages", "`auto`, `always` or `never`",
         field!(color, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),

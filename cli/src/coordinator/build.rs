@@ -147,7 +147,7 @@ impl Build {
     }
 }
 
-fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
+pub(crate) fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
     let mut data = [0u8; 1024];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -237,7 +237,7 @@ fn is_leaf(pid: u32) -> bool {
 }
 
 /// The regular files that a process has open for writing, those where the build's own output goes left out.
-fn open_for_writing(pid: u32, kept: &[Option<Sink>]) -> Vec<PathBuf> {
+pub(crate) fn open_for_writing(pid: u32, kept: &[Option<Sink>]) -> Vec<PathBuf> {
     let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     fds.flatten()
         .filter(|entry| {

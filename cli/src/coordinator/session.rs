@@ -28,6 +28,7 @@ use super::held_back::HeldBack;
 use super::links::Links;
 use super::placeholders::Placeholders;
 use super::view::View;
+use crate::capture::Capture;
 use crate::report::Reporter;
 use account::Here;
 pub(crate) use ended::{Course, Ended};
@@ -52,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) thunks: Thunks,
     /// Where deferred calls print.
     pub(crate) output: Output,
+    /// What captured programs share.
+    pub(crate) capture: Capture,
 }
 
 /// The build's standard output and error.
@@ -100,6 +103,7 @@ pub(crate) struct Session {
     trace: bool,
     held_back: HeldBack,
     output: Mutex<Output>,
+    capture: Capture,
     /// If calls are caught through `PATH`.
     links: RwLock<Option<Arc<Links>>>,
     /// Tools that were called past the links, and how often.
@@ -139,6 +143,7 @@ impl Session {
             trace: parts.trace,
             held_back: HeldBack::default(),
             output: Mutex::new(parts.output),
+            capture: parts.capture,
             links: RwLock::default(),
             uncaught: Mutex::default(),
             sizing: Sizing::default(),
@@ -158,6 +163,22 @@ impl Session {
 
     pub(crate) fn driver(&self) -> &DriverHandle {
         &self.driver
+    }
+
+    /// What captured programs share.
+    pub(crate) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Whether a process is the build command itself.
+    pub(crate) fn is_root(&self, pid: u32) -> bool {
+        self.root.load(Ordering::Acquire) == pid
+    }
+
+    /// If the build is being stopped by ggr itself, to be run again or given up: where its own output goes.
+    pub(crate) fn sinks_if_stopped(&self) -> Option<[Option<Sink>; 2]> {
+        let stopped = *self.course.borrow() != Course::Going;
+        stopped.then(|| *self.sinks.lock().expect("no holder panics"))
     }
 
     /// Names the build command's process, once it is known, and the one through whose root it finds the real tools.

@@ -124,7 +124,7 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
-fn send(control: BorrowedFd<'_>, listener: Option<OwnedFd>, door: Option<u32>) -> io::Result<()> {
+pub(crate) fn send(control: BorrowedFd<'_>, listener: Option<OwnedFd>, door: Option<u32>) -> io::Result<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds: Vec<BorrowedFd<'_>> = listener.iter().map(AsFd::as_fd).collect();

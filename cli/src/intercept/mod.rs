@@ -7,8 +7,8 @@
 
 pub(crate) mod door;
 pub(crate) mod enter;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod supervisor;
-mod sys;
+pub(crate) mod sys;
 
 pub(crate) use sys::{inherit, kill};
