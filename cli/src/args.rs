@@ -57,6 +57,9 @@ pub(crate) struct Global {
     /// Whether a tool call may be answered before it ran: `lazy` or `wait`
     #[arg(long, value_name = "MODE", global = true)]
     mode: Option<OsString>,
+    /// Whether a compile is one thunk or three: `fused` or `staged`
+    #[arg(long, value_name = "HOW", global = true)]
+    stages: Option<OsString>,
     /// How tool calls are caught: `auto`, `mount` or `off`
     #[arg(long, value_name = "HOW", global = true)]
     intercept: Option<OsString>,
@@ -91,7 +94,7 @@ impl Global {
     /// The configuration keys that flags set, with their values.
     pub(crate) fn settings(&self) -> Vec<(&'static str, OsString)> {
         let quiet = self.quiet.then(|| OsString::from("true"));
-        let flags: [(&'static str, &Option<OsString>); 13] = [
+        let flags: [(&'static str, &Option<OsString>); 14] = [
             ("backend", &self.backend),
             ("color", &self.color),
             ("compile-commands", &self.compile_commands),
@@ -102,6 +105,7 @@ impl Global {
             ("progress", &self.progress),
             ("quiet", &quiet),
             ("slots", &self.slots),
+            ("stages", &self.stages),
             ("store", &self.store),
             ("trace-out", &self.trace_out),
             ("verify-rate", &self.verify_rate),
@@ -203,6 +207,7 @@ mod tests {
             progress: all.clone(),
             quiet: true,
             slots: all.clone(),
+            stages: all.clone(),
             store: all.clone(),
             trace_out: all.clone(),
             verify_rate: all,

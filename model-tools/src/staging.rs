@@ -39,7 +39,11 @@ impl Root {
                 (Mode::Symlink, Some(Bytes::Inline(target))) => {
                     symlink(std::str::from_utf8(&target).unwrap(), &place).unwrap();
                 }
-                (_, Some(Bytes::File(from))) => put(&from, &place, entry.mode),
+                (mode, Some(Bytes::File(from))) => put(&from, &place, mode),
+                (mode @ (Mode::Regular | Mode::Executable), Some(Bytes::Inline(bytes))) => {
+                    fs::write(&place, bytes).unwrap();
+                    set_mode(&place, mode);
+                }
                 (mode, _) => panic!("{path}: no bytes for {mode:?}"),
             }
         }
@@ -81,8 +85,12 @@ fn put(from: &Path, to: &PathBuf, mode: Mode) {
         return;
     }
     fs::copy(from, to).unwrap();
+    set_mode(to, mode);
+}
+
+fn set_mode(place: &Path, mode: Mode) {
     let bits = if mode == Mode::Executable { 0o755 } else { 0o644 };
-    fs::set_permissions(to, fs::Permissions::from_mode(bits)).unwrap();
+    fs::set_permissions(place, fs::Permissions::from_mode(bits)).unwrap();
 }
 
 /// Runs a shell script that makes the files of a test.

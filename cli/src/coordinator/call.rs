@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use super::stages;
 use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
@@ -172,12 +173,13 @@ pub(crate) async fn decide(session: &Arc<Session>, call: &Call) -> Answer {
 }
 
 async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
+    let plan = stages::chosen(session, plan);
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
     let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
     let hold_back = defer && session.is_trace();
-    if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
+    if !hold_back && let Some(reductions) = stages::look_up(session, &plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
@@ -197,7 +199,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
         }
     }
-    match session.results(&ids, Urgency::Awaited).await {
+    match stages::outcome(session, &plan, &ids, Urgency::Awaited).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
         Err(ended) => Answer::RunHere(ended),
     }

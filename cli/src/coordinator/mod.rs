@@ -12,6 +12,7 @@ mod launcher;
 mod materialize;
 mod placeholders;
 mod session;
+mod stages;
 mod view;
 
 use std::ffi::OsString;

@@ -17,7 +17,7 @@ use ggr_ir::{
     BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, Thunk, ThunkId, ToolFailure,
 };
 use ggr_models::gcc::PREPROCESSOR_FAILS;
-use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
+use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason, Stages};
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -336,17 +336,21 @@ impl Session {
         Ok(results)
     }
 
-    /// Gives the scheduler a result that was made outside of it.
+    /// Gives the scheduler a result that was made outside of it. The last of a plan's thunks first: then none of it starts
+    /// with what is no input of its own.
     pub(crate) async fn resolve(&self, ids: &[ThunkId], reduction: &Reduction) {
-        for id in ids {
+        for id in ids.iter().rev() {
             self.driver.resolve_externally(*id, reduction.clone()).await;
         }
     }
 
     /// A deferred call has failed for real: this pass over the build is over.
-    pub(crate) async fn believe_failure(&self, id: ThunkId) {
-        self.failed.lock().expect("no holder panics").insert(id);
-        self.driver.confirm_failure(id).await;
+    pub(crate) async fn believe_failure(&self, plan: &Plan, ids: &[ThunkId]) {
+        let whole = super::stages::whole(plan).map(|whole| whole.1);
+        for id in ids.iter().rev().chain(whole.iter().flatten()) {
+            self.failed.lock().expect("no holder panics").insert(*id);
+            self.driver.confirm_failure(*id).await;
+        }
         self.change_course(Course::Again);
     }
 
@@ -575,6 +579,10 @@ impl Session {
                 label: Arc::clone(&label),
                 waits_for: thunk.waits_for().into_iter().map(|output| output.thunk).collect(),
                 outputs: of_thunk.map(|output| output.path.clone()).collect(),
+                fused: match &plan.stages {
+                    Stages::Fused(why) => Some(why.clone()),
+                    Stages::None | Stages::Staged(_) => None,
+                },
             });
         }
     }
