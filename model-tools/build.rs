@@ -11,7 +11,13 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("preprocess");
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
     let status = Command::new(rustc)
-        .args(["--edition=2024", "--crate-type=bin", "--crate-name=preprocess", "-Copt-level=3", "-Cpanic=abort"])
+        .args([
+            "--edition=2024",
+            "--crate-type=bin",
+            "--crate-name=preprocess",
+            "-Copt-level=3",
+            "-Cpanic=abort",
+        ])
         .args(["-Clto=fat", "-Ccodegen-units=1", "-Cstrip=symbols", "-Ctarget-feature=+crt-static"])
         .args(["-Crelocation-model=static"])
         .arg("-o")

@@ -196,7 +196,9 @@ mod tests {
 
     #[test]
     fn comments_that_mean_something_are_kept() {
-        for kept in ["/* fall through */", "/* FALLTHRU */", "/* a /* b */", "/* ü */", "/* what?? */", "/* no end"] {
+        for kept in
+            ["/* fall through */", "/* FALLTHRU */", "/* a /* b */", "/* ü */", "/* what?? */", "/* no end"]
+        {
             check(kept, kept);
         }
     }

@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Staging, Span, When};
+use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Span, Staging, When};
 use crate::env::Environment;
 
 /// The name of a project's file.

@@ -1,15 +1,20 @@
 //! What one run of ggr shares: repository, store, cache, models, scheduler, placeholders, counts.
 
+mod account;
+mod ended;
+mod files;
+mod standing;
+mod thunks;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
-use std::time::{Duration, Instant};
 
-use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
+use ggr_backends::drive::{DriverHandle, Finished};
 use ggr_backends::memo::StatMemo;
+<<<<<<< HEAD
 use ggr_backends::scheduler::Urgency;
 use ggr_backends::store::{FsStore, Remove};
 use ggr_ir::repo::{Journal, JournalError, Repo, Thunks};
@@ -18,101 +23,22 @@ use ggr_ir::{
 };
 use ggr_models::gcc::PREPROCESSOR_FAILS;
 use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason, Stages};
+=======
+use ggr_backends::store::FsStore;
+use ggr_ir::repo::{Journal, Thunks};
+use ggr_ir::{Limits, ReductionCache, ThunkId};
+use ggr_models::{FileView, Invocation, Model, Models};
+>>>>>>> main
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::call::{Call, named_outputs};
 use super::callers::{self, Sink};
 use super::held_back::HeldBack;
-use super::placeholders::{Placeholder, Placeholders};
+use super::placeholders::Placeholders;
 use super::view::View;
-use crate::intercept::supervisor::{FileId, Held, Watcher};
-use crate::report::{Event, Reporter};
-
-/// Why a call is not served by a reduction.
-#[derive(Debug, Clone)]
-pub(crate) enum Ended {
-    /// Its model said so.
-    Modelled(Reason),
-    /// Its thunk's program failed in the sandbox.
-    ToolFailed(ToolFailure),
-    /// No place could run it.
-    Infra(String),
-    /// Something it waits for failed.
-    Poisoned,
-    /// Its outputs cannot be written.
-    Unwritable(String),
-    /// The build is being stopped.
-    Cancelled,
-}
-
-impl Ended {
-    /// Whether the real tool counts against the local slots: a question for its version should not wait for compiles.
-    pub(crate) fn takes_slot(&self) -> bool {
-        !matches!(self, Ended::Modelled(Reason::Query))
-    }
-
-    /// Whether the real tool will most likely fail.
-    fn foretells_failure(&self) -> bool {
-        match self {
-            Ended::Modelled(Reason::MissingInput(_)) => true,
-            Ended::Modelled(Reason::Other(why)) => why == PREPROCESSOR_FAILS,
-            _ => false,
-        }
-    }
-
-    fn why(&self) -> String {
-        match self {
-            Ended::Modelled(reason) => reason.to_string(),
-            Ended::ToolFailed(failure) => match &failure.unrepresentable {
-                Some(what) => what.clone(),
-                None => {
-                    let stderr = String::from_utf8_lossy(&failure.stderr);
-                    format!("`{}`", stderr.lines().next().unwrap_or("it failed"))
-                }
-            },
-            Ended::Infra(why) => why.clone(),
-            Ended::Poisoned => "something that it reads could not be made".into(),
-            Ended::Unwritable(why) => format!("its outputs cannot be written: {why}"),
-            Ended::Cancelled => "the build is being stopped".into(),
-        }
-    }
-}
-
-impl From<&Failure> for Ended {
-    fn from(failure: &Failure) -> Self {
-        match failure {
-            Failure::Tool(failure) => Ended::ToolFailed(failure.clone()),
-            Failure::Poisoned { .. } => Ended::Poisoned,
-            Failure::Cancelled | Failure::Stopped => Ended::Cancelled,
-            other => Ended::Infra(other.to_string()),
-        }
-    }
-}
-
-/// How a pass over the build is going.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Course {
-    /// Nothing has gone wrong.
-    Going,
-    /// A deferred call has failed: the build command must be run again, with every call waiting.
-    Again,
-    /// ggr itself cannot go on; says why.
-    Broken(String),
-}
-
-/// A call that runs here.
-struct Here {
-    tool: String,
-    why: String,
-    /// Whether its thunk failed in the sandbox first.
-    doubted: bool,
-    /// Whether its failure is that of a make target.
-    in_recipe: bool,
-    since: Instant,
-    /// The files that its command line names as its outputs.
-    outputs: Vec<PathBuf>,
-}
+use crate::report::Reporter;
+use account::Here;
+pub(crate) use ended::{Course, Ended};
 
 /// What a session is made of.
 pub(crate) struct Parts {
@@ -253,8 +179,6 @@ impl Session {
         path
     }
 
-    // --- who calls ---
-
     pub(crate) fn is_run_here(&self, pid: u32) -> bool {
         callers::is_below(pid, &self.run_here.lock().expect("no holder panics"))
     }
@@ -275,6 +199,7 @@ impl Session {
         Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed")
     }
 
+<<<<<<< HEAD
     // --- thunks ---
 
     /// The results of a plan's thunks, if all are known already.
@@ -358,6 +283,8 @@ impl Session {
         self.failed.lock().expect("no holder panics").contains(&id)
     }
 
+=======
+>>>>>>> main
     pub(crate) fn fail_build(&self, why: String) {
         self.change_course(Course::Broken(why));
     }
@@ -382,46 +309,13 @@ impl Session {
         &self.held_back
     }
 
-    /// Somebody waits for this thunk.
-    pub(crate) async fn demand(&self, id: ThunkId) {
-        self.held_back.release(self, [id]).await;
-        self.driver.demand(id).await;
-    }
-
-    /// Leaves the placeholders that nobody has asked for to the user.
-    ///
-    /// # Errors
-    /// If the journal that keeps what they need from the collector cannot be written.
-    pub(crate) fn leave_placeholders(&self, repo: &Repo) -> Result<usize, JournalError> {
-        let left = Journal::start(repo)?;
-        let mut count = 0;
-        for placeholder in self.placeholders.all() {
-            if let Some(path) = placeholder.current_path() {
-                left.add(&path, &placeholder.output)?;
-                count += 1;
-            }
-            self.journal_done(&placeholder.path);
-            self.placeholders.forget(&placeholder);
-        }
-        left.leave()?;
-        Ok(count)
-    }
-
-    /// Makes one placeholder real, and waits until it is.
-    pub(crate) async fn force(&self, path: &Path) {
-        let Ok(stat) = rustix::fs::stat(path) else { return };
-        if let Some(placeholder) = self.placeholders.find((stat.st_dev, stat.st_ino)) {
-            self.demand(placeholder.output.thunk).await;
-            placeholder.settled().await;
-        }
-    }
-
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().expect("no holder panics");
         // Finished ones are taken out as new ones come, so the set holds what is under way.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
+<<<<<<< HEAD
 
     /// Waits until every placeholder is real, or the course changes.
     pub(crate) async fn settle(&self) {
@@ -657,6 +551,8 @@ impl Session {
     pub(crate) fn report(&self, event: &Event) {
         self.reporter.report(event);
     }
+=======
+>>>>>>> main
 }
 
 /// See [`Session::mark_run_here`].
@@ -669,31 +565,4 @@ impl Drop for RunHereMark<'_> {
     fn drop(&mut self) {
         self.session.run_here.lock().expect("no holder panics").remove(&self.pid);
     }
-}
-
-impl Watcher for Session {
-    fn any(&self) -> bool {
-        self.placeholders.len() > 0
-    }
-
-    fn written(&self, file: FileId) {
-        self.view.distrust(file);
-    }
-
-    fn opened(&self, file: FileId, held: Held) {
-        if let Some(placeholder) = self.placeholders.find(file) {
-            let thunk = placeholder.output.thunk;
-            self.placeholders.hold(&placeholder, held);
-            if let Some(session) = self.me.upgrade() {
-                self.runtime.spawn(async move { session.demand(thunk).await });
-            }
-        }
-    }
-}
-
-/// The permission bits of a file that a tool rewrote: it keeps them, whatever the sandbox's copy had.
-fn rewritten(path: &ggr_ir::RootPath) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    let found = std::fs::symlink_metadata(path.as_path()).ok()?;
-    found.is_file().then(|| found.permissions().mode() & 0o7777)
 }

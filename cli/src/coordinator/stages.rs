@@ -23,7 +23,9 @@ pub(super) fn whole(plan: &Plan) -> Option<(&Plan, Vec<ThunkId>)> {
 /// The plan to follow: the whole call's if that is known to fail, and nothing can be learnt from its stages.
 pub(super) fn chosen(session: &Session, plan: Plan) -> Plan {
     match plan.stages {
-        Stages::Staged(whole) if whole.thunks.iter().any(|(thunk, _)| session.is_known_to_fail(thunk.id())) => {
+        Stages::Staged(whole)
+            if whole.thunks.iter().any(|(thunk, _)| session.is_known_to_fail(thunk.id())) =>
+        {
             *whole
         }
         _ => plan,

@@ -249,14 +249,13 @@ mod tests {
 
     fn hit(n: u64) -> [Event; 2] {
         let (thunk, label) = (ThunkId::synthetic(n), "gcc a.o".into());
-        let traced =
-            Event::Traced {
-                thunk,
-                label,
-                waits_for: vec![],
-                outputs: vec![PathBuf::from("/src/a.o")],
-                fused: Some("why".into()),
-            };
+        let traced = Event::Traced {
+            thunk,
+            label,
+            waits_for: vec![],
+            outputs: vec![PathBuf::from("/src/a.o")],
+            fused: Some("why".into()),
+        };
         [traced, Event::CacheHit { thunk, label: "gcc a.o".into() }]
     }
 

@@ -265,7 +265,11 @@ impl Bench {
         prepare(dir.path(), TREE);
         let tools = Arc::new(Tools::default());
         let scanner = Arc::new(Scanner::new(Box::new(AskCompiler::default())));
-        Self { dir, view: DiskView::new(), gcc: adjust(Gcc::new(tools, Arc::new(Linkers::default()), scanner)) }
+        Self {
+            dir,
+            view: DiskView::new(),
+            gcc: adjust(Gcc::new(tools, Arc::new(Linkers::default()), scanner)),
+        }
     }
 
     fn invocation(&self, line: &str) -> Invocation {

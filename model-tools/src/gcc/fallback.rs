@@ -3,8 +3,8 @@
 //! Costs one process of some 15 ms, and another if system headers must be told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::stop::Stop;

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::sync::Mutex;
 
-use ggr_ir::{Command, Entry, Harvest, Kind, Mode as FileMode, Object, OutputName, OutputRef, RootPath, Thunk};
+use ggr_ir::{
+    Command, Entry, Harvest, Kind, Mode as FileMode, Object, OutputName, OutputRef, RootPath, Thunk,
+};
 use rustc_hash::FxHashMap;
 
 use super::Gcc;
@@ -173,7 +175,9 @@ impl Stager<'_> {
         let mut inputs = set.finish();
         inputs.insert(source, text);
         let mut args = vec![self.name()];
-        args.extend(self.flags(|meaning| !is_about_headers(meaning) && !matches!(meaning, Meaning::Assembler(_))));
+        args.extend(
+            self.flags(|meaning| !is_about_headers(meaning) && !matches!(meaning, Meaning::Assembler(_))),
+        );
         args.extend(["-S".to_owned(), "-o".to_owned(), to.to_string()]);
         args.push(self.call.sources[0].path.clone());
         Ok(thunk(Command { args, ..whole.command.clone() }, inputs, to))
@@ -221,7 +225,11 @@ impl Stager<'_> {
             let flag = flags::find(word);
             let value = flag.filter(|Flag { separate, .. }| *separate).and_then(|_| words.next());
             let meaning = flag.map_or(Meaning::Plain, |flag| flag.meaning);
-            if !matches!(meaning, Meaning::Mode(_)) && !is_depfile(meaning) && word != "-pipe" && keep(meaning) {
+            if !matches!(meaning, Meaning::Mode(_))
+                && !is_depfile(meaning)
+                && word != "-pipe"
+                && keep(meaning)
+            {
                 kept.push(word.clone());
                 kept.extend(value.cloned());
             }
@@ -235,7 +243,8 @@ impl Stager<'_> {
             !is_about_headers(meaning) && !matches!(meaning, Meaning::Define | Meaning::Undefine)
         });
         let key = (self.invocation.program.clone(), flags);
-        let assemblers = self.gcc.assemblers.as_ref().expect("a stager exists only where stages are asked for");
+        let assemblers =
+            self.gcc.assemblers.as_ref().expect("a stager exists only where stages are asked for");
         if let Some(known) = assemblers.known.lock().expect("no holder panics").get(&key) {
             return Ok(known.clone());
         }

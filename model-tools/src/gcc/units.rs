@@ -78,7 +78,8 @@ impl Units<'_> {
     fn scan(&self, request: &ScanRequest) -> Result<Arc<Scan>, Stop> {
         if self.family == Family::Clang {
             let named = self.invocation.args.first().map_or("clang", String::as_str);
-            return fallback::ask(request, (self.env, named), self.files, (&self.gcc.texts, false)).map(Arc::new);
+            return fallback::ask(request, (self.env, named), self.files, (&self.gcc.texts, false))
+                .map(Arc::new);
         }
         match self.gcc.scanner.scan(request, self.files) {
             Ok(scan) => Ok(scan),
@@ -86,7 +87,8 @@ impl Units<'_> {
             Err(ScanMiss::NotSure(_)) => {
                 let classify = self.call.depfile.as_ref().is_some_and(|depfile| depfile.user_only);
                 let named = request.compiler.program.to_str().ok_or(Reason::NotUtf8)?;
-                fallback::ask(request, (self.env, named), self.files, (&self.gcc.texts, classify)).map(Arc::new)
+                fallback::ask(request, (self.env, named), self.files, (&self.gcc.texts, classify))
+                    .map(Arc::new)
             }
         }
     }

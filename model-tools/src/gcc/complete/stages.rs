@@ -12,7 +12,7 @@ const LINES: &[&str] = &[
     "gcc -c src/b.c -Isys -g -gdwarf-4 -o out/b.o",
     "gcc -c src/b.c -Isys -g -gz",
     "gcc -c math.c -O2 -g -Wextra",
-    "gcc -c math.c -O3 -g2 -fPIC -pthread -ffunction-sections -m32",
+    "gcc -c math.c -O3 -g2 -fPIC -pthread -ffunction-sections",
     "gcc -c math.c -O2 -g -fdebug-prefix-map=/=/x -ffile-prefix-map=math=htam",
     "gcc -c math.c -g -std=c99 -pedantic -D_GNU_SOURCE",
     "gcc -c math.c -g -fopenmp -march=haswell -Wa,--noexecstack",
@@ -124,7 +124,10 @@ fn a_call_that_stages_may_change_stays_whole_and_says_why() {
         ("gcc -c main.c math.c", "it compiles no single source"),
         ("gcc -c k.S -Iinc", "it does not go from C or C++ to an object"),
         ("gcc -c main.c -save-temps", "it leaves more than an object and a depfile"),
-        ("gcc -c main.c -Wall", "`-Wmisleading-indentation` (in `-Wall`) reads the lines of the source again"),
+        (
+            "gcc -c main.c -Wall",
+            "`-Wmisleading-indentation` (in `-Wall`) reads the lines of the source again",
+        ),
     ] {
         let Modelled::Thunks(plan) = bench.model(line) else { panic!("{line} is not modelled") };
         assert!(matches!(&plan.stages, Stages::Fused(found) if found == why), "{line}: {:?}", plan.stages);
