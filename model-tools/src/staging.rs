@@ -43,19 +43,15 @@ impl Root {
                 (Mode::Symlink, Some(Bytes::Inline(target))) => {
                     symlink(std::str::from_utf8(&target).unwrap(), &place).unwrap();
                 }
-<<<<<<< HEAD
+                (_, Some(Bytes::File(from))) if from.starts_with("/usr") => {
+                    fs::write(&place, "").unwrap();
+                    system.push((from, path.as_path().to_owned()));
+                }
                 (mode, Some(Bytes::File(from))) => put(&from, &place, mode),
                 (mode @ (Mode::Regular | Mode::Executable), Some(Bytes::Inline(bytes))) => {
                     fs::write(&place, bytes).unwrap();
                     set_mode(&place, mode);
                 }
-=======
-                (_, Some(Bytes::File(from))) if from.starts_with("/usr") => {
-                    fs::write(&place, "").unwrap();
-                    system.push((from, path.as_path().to_owned()));
-                }
-                (_, Some(Bytes::File(from))) => put(&from, &place, entry.mode),
->>>>>>> main
                 (mode, _) => panic!("{path}: no bytes for {mode:?}"),
             }
         }

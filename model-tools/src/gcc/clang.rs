@@ -149,7 +149,7 @@ mod tests {
         for (word, expected) in [
             ("-Weverything", Some(Meaning::Plain)),
             ("-fcolor-diagnostics", Some(Meaning::Plain)),
-            ("-gline-tables-only", Some(Meaning::Plain)),
+            ("-fstandalone-debug", Some(Meaning::Plain)),
             ("-ftime-trace", Some(Meaning::Extra("json"))),
             ("-fbogus", None),
         ] {
