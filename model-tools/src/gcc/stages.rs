@@ -59,10 +59,13 @@ const NOT_STAGED: [(&str, &str); 14] = [
     ("-x", "the language is given"),
 ];
 
+/// A driver, and flags.
+type Asked = (PathBuf, Vec<String>);
+
 /// How the driver calls the assembler, by driver and flags.
 #[derive(Default)]
 pub(super) struct Assemblers {
-    known: Mutex<FxHashMap<(PathBuf, Vec<String>), Vec<String>>>,
+    known: Mutex<FxHashMap<Asked, Vec<String>>>,
 }
 
 /// What a call is cut with.
