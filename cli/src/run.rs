@@ -25,7 +25,7 @@ use ggr_models::Models;
 
 use crate::capture::Capture;
 use crate::commands::Context;
-use crate::config::{Intercept, Isolation, Mode};
+use crate::config::{Intercept, Isolation, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
 use crate::report::{self, Event, Reporter};
@@ -267,7 +267,12 @@ fn after_reboot(repo: &Repo) -> Option<verify::Checked> {
 
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
     let described = context.config.tools.iter().flat_map(|tables| tables.tools.iter().cloned());
-    Ok(Models::standard(&repo.memo_file("models")).with_tools(described))
+    let memo = repo.memo_file("models");
+    let models = match context.config.stages.value {
+        Staging::Fused => Models::standard(&memo),
+        Staging::Staged => Models::staged(&memo),
+    };
+    Ok(models.with_tools(described))
 }
 
 /// One thunk in `rate` is run twice; none if it is 0.

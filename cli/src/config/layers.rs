@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, When};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, Staging, When};
 use crate::capture::Selection;
 use crate::env::Environment;
 
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) quiet: Sourced<bool>,
     /// How many thunks run here side by side.
     pub(crate) slots: Sourced<NonZeroUsize>,
+    /// How many thunks a compiler call becomes.
+    pub(crate) stages: Sourced<Staging>,
     /// Where blobs live; nothing: in the repository.
     pub(crate) store: Sourced<Option<PathBuf>>,
     /// Wall clock of one try at a thunk.
@@ -92,6 +94,8 @@ impl Config {
             progress: Sourced::default_of(When::Auto),
             quiet: Sourced::default_of(false),
             slots: Sourced::default_of(slots),
+            // One thunk: measured in BENCHMARKS.md, "Stages".
+            stages: Sourced::default_of(Staging::Fused),
             store: Sourced::default_of(None),
             time_limit: Sourced::default_of(limits.wall),
             trace_out: Sourced::default_of(None),
