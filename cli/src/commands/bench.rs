@@ -1,6 +1,10 @@
 //! `ggr bench`: measurements that BENCHMARKS.md and SPECIFICATION.md name.
 
+mod keepalive;
+mod net;
+
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use ggr_backends::bench;
 use ggr_shim::bench::sleepers;
@@ -36,6 +40,8 @@ enum What {
         #[arg(default_value = "2")]
         time: String,
     },
+    Net(net::Args),
+    Keepalive(keepalive::Args),
 }
 
 /// Measures.
@@ -43,7 +49,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     match &args.what {
         What::Scale { thunks } => scale(context, *thunks),
         What::Sleep { sleepers, time } => sleep(context, *sleepers, time),
+        What::Net(args) => net::run(context, args),
+        What::Keepalive(args) => keepalive::run(context, args),
     }
+}
+
+/// Microseconds, with what is below them.
+fn micros(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1000.0
 }
 
 fn scale(context: &Context, thunks: u64) -> Result<ExitCode, Error> {
