@@ -1,8 +1,11 @@
 //! Driving a worker from outside: for tests, benchmarks and `ggr doctor`.
 
 mod client;
+pub mod density;
+pub mod handoff;
 mod kit;
 pub mod net;
+pub mod start;
 
 use std::io;
 use std::path::Path;

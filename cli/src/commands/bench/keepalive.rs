@@ -22,37 +22,40 @@ pub(crate) struct Args {
     /// The trace, or logs of ggr
     #[arg(required_unless_present = "generate")]
     traces: Vec<PathBuf>,
-    /// Replay a made-up trace of 14 days and 40 keys
+    /// Replay a made-up trace of 14 days
     #[arg(long, value_enum, conflicts_with = "traces")]
     generate: Option<Made>,
     /// Print the trace instead of replaying it
     #[arg(long)]
     print: bool,
     /// Bound on the memory of idle places
-    #[arg(long, default_value = "4GiB")]
+    #[arg(long, default_value = "4GiB", value_parser = size)]
     memory: ByteSize,
     /// Memory of one idle place
-    #[arg(long, default_value = "16MiB")]
+    #[arg(long, default_value = "16MiB", value_parser = size)]
     each: ByteSize,
 }
 
 /// Traces that are made up.
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Made {
-    /// Timers: every 25 to 100 minutes, 2 % late at most
+    /// 40 timers: every 25 to 100 minutes, 2 % late at most
     Periodic,
-    /// Builds: bursts of calls, minutes apart, in sessions with long pauses between them
+    /// 10 projects: bursts of calls, minutes apart, in sessions with long pauses between them
     Bursty,
 }
 
 const LENGTH: Duration = Duration::from_secs(14 * 86_400);
-const KEYS: u32 = 40;
+
+fn size(text: &str) -> Result<ByteSize, &'static str> {
+    ByteSize::parse(text).ok_or("not a size, as 512M or 4GiB")
+}
 
 /// Replays.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let trace = match args.generate {
-        Some(Made::Periodic) => Trace::periodic(KEYS, Duration::from_secs(1500), 0.02, LENGTH, 1),
-        Some(Made::Bursty) => Trace::bursty(KEYS, LENGTH, 1),
+        Some(Made::Periodic) => Trace::periodic(40, Duration::from_secs(1500), 0.02, LENGTH, 1),
+        Some(Made::Bursty) => Trace::bursty(10, LENGTH, 1),
         None => read(&args.traces)?,
     };
     if args.print {
