@@ -6,6 +6,7 @@
 pub mod bench;
 mod blobs;
 mod harvest;
+pub mod net;
 mod sandbox;
 mod stage;
 pub mod worker;
