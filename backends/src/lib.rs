@@ -11,9 +11,11 @@ pub mod durations;
 pub mod jobserver;
 pub mod local;
 pub mod memo;
+pub mod microvm;
 pub mod null;
 pub mod scheduler;
 pub mod store;
+mod sys;
 pub mod twice;
 
 pub use backend::{Backend, Refusal};

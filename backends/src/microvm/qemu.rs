@@ -1,0 +1,234 @@
+//! QEMU, with the least machine that boots: a kernel, an initial file system, one virtio console, a serial port for last words.
+//!
+//! **Snapshots.** The machine's memory is a file. It is booted with the file shared, so that what the guest writes is in
+//! the file when it is stopped, and the migration stream (`x-ignore-shared`) holds only the devices. A restored guest
+//! maps the file privately: nothing is read, and guests share what they do not change.
+//!
+//! **What QEMU may do.** It gets three descriptors and no path to write to; its own seccomp filter (`-sandbox`) keeps it
+//! from starting processes and from raising its privileges; it has no network and no disk.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::MemfdFlags;
+use serde_json::json;
+
+use super::qmp::Qmp;
+use super::vmm::{Accelerator, Guest, Machine, Snapshot, Vmm, VmmError};
+use crate::sys::die_with_parent;
+
+/// How much of the console's end is kept, in bytes.
+const LAST_WORDS: u64 = 2048;
+
+/// The machine by accelerator, with the bus of its virtio console. `microvm` describes its devices by ACPI to a kernel
+/// without `VIRTIO_MMIO_CMDLINE_DEVICES` (Debian's), which then takes the machine for one without a PC's timers; under KVM
+/// the paravirtual clock stands in for them, under TCG nothing does, and the kernel hangs. So there it is a bare `q35`.
+const fn hardware(accelerator: Accelerator) -> [&'static str; 4] {
+    match accelerator {
+        Accelerator::Kvm => {
+            ["microvm,acpi=on,isa-serial=on,memory-backend=memory", "kvm", "host", "virtio-serial-device"]
+        }
+        Accelerator::Tcg => [
+            "q35,smm=off,sata=off,usb=off,vmport=off,i8042=off,hpet=on,memory-backend=memory",
+            "tcg,thread=single",
+            "max",
+            "virtio-serial-pci,disable-legacy=on",
+        ],
+    }
+}
+
+/// `panic=-1`: restart at once on a panic, which with `-no-reboot` ends QEMU, and its console with it.
+const KERNEL_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic reboot=t random.trust_cpu=on";
+
+/// A QEMU.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    program: PathBuf,
+}
+
+/// How a machine gets its memory.
+enum Memory<'a> {
+    Shared(&'a Path),
+    Private(&'a Path),
+}
+
+impl Qemu {
+    /// With this program, as `qemu-system-x86_64`.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// What `--version` says first.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn version(&self) -> io::Result<String> {
+        let output = Command::new(&self.program).arg("--version").stdin(Stdio::null()).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn arguments(machine: &Machine, memory: &Memory<'_>) -> Vec<OsString> {
+        let [machine_type, accelerator, processor, serial] = hardware(machine.accelerator);
+        let (path, share) = match memory {
+            Memory::Shared(path) => (path, "on"),
+            Memory::Private(path) => (path, "off"),
+        };
+        let size = machine.memory;
+        let mut backend =
+            OsString::from(format!("memory-backend-file,id=memory,size={size},share={share},mem-path="));
+        backend.push(path);
+        let words = [
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-smp",
+            "1",
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-M",
+            machine_type,
+            "-accel",
+            accelerator,
+            "-cpu",
+            processor,
+            "-append",
+            KERNEL_LINE,
+            "-device",
+            serial,
+            "-chardev",
+            "socket,id=agent,fd=0",
+            "-device",
+            "virtserialport,chardev=agent,name=ggr",
+            "-chardev",
+            "socket,id=control,fd=1",
+            "-mon",
+            "chardev=control,mode=control",
+            "-serial",
+            "file:/dev/fd/2",
+        ];
+        let mut all: Vec<OsString> = words.map(OsString::from).to_vec();
+        all.extend(["-m".into(), format!("{}M", size >> 20).into()]);
+        all.extend(["-object".into(), backend]);
+        all.extend(["-kernel".into(), machine.kernel.clone().into()]);
+        all.extend(["-initrd".into(), machine.initramfs.clone().into()]);
+        if matches!(memory, Memory::Private(_)) {
+            all.extend(["-incoming".into(), "defer".into()]);
+        }
+        all
+    }
+
+    fn start(&self, machine: &Machine, memory: &Memory<'_>) -> Result<QemuGuest, VmmError> {
+        let failed = |source| VmmError::Start { program: self.program.display().to_string(), source };
+        let start = || -> io::Result<QemuGuest> {
+            let (console, agent) = UnixStream::pair()?;
+            let (control, qmp) = UnixStream::pair()?;
+            let serial = File::from(rustix::fs::memfd_create("ggr-guest", MemfdFlags::CLOEXEC)?);
+            rustix::fs::fcntl_setfl(&serial, rustix::fs::OFlags::APPEND)?;
+            let mut command = Command::new(&self.program);
+            command
+                .args(Self::arguments(machine, memory))
+                .env_clear()
+                .current_dir("/")
+                .stdin(OwnedFd::from(agent))
+                .stdout(OwnedFd::from(qmp))
+                .stderr(serial.try_clone()?);
+            die_with_parent(&mut command);
+            let child = command.spawn()?;
+            Ok(QemuGuest { child, console, control: Some(control), serial })
+        };
+        start().map_err(failed)
+    }
+}
+
+impl Vmm for Qemu {
+    fn boot(&self, machine: &Machine, memory: &Path) -> Result<Box<dyn Guest>, VmmError> {
+        Ok(Box::new(self.start(machine, &Memory::Shared(memory))?))
+    }
+
+    fn restore(&self, machine: &Machine, snapshot: &Snapshot) -> Result<Box<dyn Guest>, VmmError> {
+        let mut guest = self.start(machine, &Memory::Private(&snapshot.memory))?;
+        guest.load(&snapshot.devices).map_err(|e| guest.failed("restoring a guest", &e))?;
+        Ok(Box::new(guest))
+    }
+}
+
+struct QemuGuest {
+    child: Child,
+    console: UnixStream,
+    control: Option<UnixStream>,
+    serial: File,
+}
+
+impl QemuGuest {
+    fn control(&mut self) -> io::Result<Qmp> {
+        Qmp::open(self.control.take().ok_or_else(|| io::Error::other("already controlled"))?)
+    }
+
+    fn load(&mut self, devices: &Path) -> io::Result<()> {
+        let mut qmp = self.control()?;
+        qmp.leave_memory_out()?;
+        qmp.give("devices", &File::open(devices)?)?;
+        qmp.ask("migrate-incoming", json!({ "uri": "fd:devices" }))?;
+        qmp.migrated()?;
+        qmp.ask("cont", json!({}))?;
+        Ok(())
+    }
+
+    fn write_down(&mut self, devices: &Path) -> io::Result<()> {
+        let mut qmp = self.control()?;
+        qmp.ask("stop", json!({}))?;
+        qmp.leave_memory_out()?;
+        qmp.give("devices", &File::create(devices)?)?;
+        qmp.ask("migrate", json!({ "uri": "fd:devices" }))?;
+        qmp.migrated()
+    }
+
+    fn failed(&self, doing: &'static str, error: &io::Error) -> VmmError {
+        let words = self.last_words();
+        let console = if words.is_empty() { words } else { format!("; the console says: {words}") };
+        VmmError::Failed { doing, why: error.to_string(), console }
+    }
+}
+
+impl Guest for QemuGuest {
+    fn console(&self) -> io::Result<UnixStream> {
+        self.console.try_clone()
+    }
+
+    fn save(mut self: Box<Self>, devices: &Path) -> Result<(), VmmError> {
+        self.write_down(devices).map_err(|e| self.failed("writing a guest down", &e))
+    }
+
+    fn last_words(&self) -> String {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = &self.serial;
+            let size = file.metadata()?.len();
+            // QEMU and we share one offset, but it appends.
+            file.seek(SeekFrom::Start(size.saturating_sub(LAST_WORDS)))?;
+            let mut bytes = Vec::new();
+            file.take(LAST_WORDS).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().unwrap_or_default();
+        // Whatever a guest wrote there reaches a terminal: letters and spaces, nothing else.
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        String::from_utf8_lossy(&bytes).chars().map(plain).collect::<String>().trim().to_owned()
+    }
+}
+
+impl Drop for QemuGuest {
+    fn drop(&mut self) {
+        // The monitor may be stopped or hung: nothing but a kill is certain. The console's other clones end here too.
+        let _ = self.console.shutdown(Shutdown::Both);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
