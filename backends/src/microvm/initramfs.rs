@@ -26,20 +26,20 @@ const LARGEST: u64 = 1 << 30;
 
 /// What goes in.
 #[derive(Clone, Debug)]
-pub struct Contents {
+pub(super) struct Contents {
     /// The program that becomes `/init`.
-    pub init: PathBuf,
+    pub(super) init: PathBuf,
     /// What its loader opens, each put at the path that it has here.
-    pub libraries: Vec<PathBuf>,
+    pub(super) libraries: Vec<PathBuf>,
     /// The directory of the kernel's modules, as `/lib/modules/6.1.0-56-cloud-amd64`.
-    pub modules: PathBuf,
+    pub(super) modules: PathBuf,
 }
 
 /// Makes the archive.
 ///
 /// # Errors
 /// If a file cannot be read.
-pub fn build(contents: &Contents) -> io::Result<Vec<u8>> {
+pub(super) fn build(contents: &Contents) -> io::Result<Vec<u8>> {
     let mut archive = Archive::default();
     DIRECTORIES.iter().for_each(|name| archive.directory(name));
     // PID 1 has its standard streams from /dev/console, and Rust's start-up wants /dev/null if it has none.

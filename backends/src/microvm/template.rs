@@ -1,0 +1,151 @@
+//! Templates: guests that were booted, given a toolchain's files, and written down, to be restored as often as wanted.
+//!
+//! On disk: `<directory>/<image>-<contents>/` with `memory`, `devices` and `manifest.json`. `image` is a hash over all
+//! that decides how a guest starts, `contents` one over the blobs that it holds. A directory appears by rename when it is
+//! whole, and is never written to again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ggr_ir::BlobId;
+use ggr_ir::repo::unique_name;
+use serde::{Deserialize, Serialize};
+
+use super::keeper::Keeper;
+use super::session::Session;
+use super::vmm::{Machine, Snapshot, Vmm};
+use crate::store::FsStore;
+
+/// The version of the manifest and of how guests are set up.
+const VERSION: u32 = 1;
+
+/// Templates of one image that are kept; each takes the memory that its guest had touched (about 150 MB with GCC).
+const KEPT: usize = 4;
+
+/// The longest manifest that is read, in bytes: some 10,000 blobs.
+const MANIFEST_MAX: u64 = 4 << 20;
+
+/// A guest on disk.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    pub(super) snapshot: Snapshot,
+    /// What guests restored from it have.
+    pub(super) blobs: BTreeSet<BlobId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    blobs: BTreeSet<BlobId>,
+}
+
+/// What all templates of an image have in common.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The machine that a template is a snapshot of.
+    pub machine: Machine,
+    /// Where templates are kept.
+    pub directory: PathBuf,
+    /// A hash over the kernel, the initial file system, the monitor and the machine.
+    pub key: String,
+}
+
+impl Image {
+    /// The template here that has the most of these blobs, in bytes.
+    pub(super) fn best(&self, wanted: &BTreeSet<BlobId>) -> Option<Template> {
+        let has = |template: &Template| wanted.intersection(&template.blobs).map(BlobId::size).sum::<u64>();
+        self.all().into_iter().filter_map(|dir| Self::load(&dir)).max_by_key(has)
+    }
+
+    fn all(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let ours = |entry: &fs::DirEntry| {
+            entry.file_name().to_string_lossy().strip_prefix(&self.key).is_some_and(|r| r.starts_with('-'))
+        };
+        entries.flatten().filter(ours).map(|entry| entry.path()).collect()
+    }
+
+    fn load(dir: &Path) -> Option<Template> {
+        let manifest = dir.join("manifest.json");
+        if fs::metadata(&manifest).ok()?.len() > MANIFEST_MAX {
+            return None;
+        }
+        let manifest: Manifest = serde_json::from_slice(&fs::read(manifest).ok()?).ok()?;
+        (manifest.version == VERSION).then(|| Template { snapshot: Snapshot::at(dir), blobs: manifest.blobs })
+    }
+
+    /// Boots a guest, gives it the blobs, and writes it down.
+    pub(super) async fn make(
+        &self,
+        vmm: &Arc<dyn Vmm>,
+        store: &FsStore,
+        blobs: BTreeSet<BlobId>,
+        limit: std::time::Duration,
+    ) -> Result<Template, String> {
+        fs::create_dir_all(&self.directory).map_err(|e| e.to_string())?;
+        let temp = self.directory.join(format!("tmp-{}", unique_name()));
+        let made = self.make_in(vmm, store, blobs, limit, &temp).await;
+        if made.is_err() {
+            let _ = fs::remove_dir_all(&temp);
+        }
+        self.forget_old();
+        made
+    }
+
+    async fn make_in(
+        &self,
+        vmm: &Arc<dyn Vmm>,
+        store: &FsStore,
+        blobs: BTreeSet<BlobId>,
+        limit: std::time::Duration,
+        temp: &Path,
+    ) -> Result<Template, String> {
+        let told = |e: io::Error| e.to_string();
+        // Only its owner may read it: it holds the bytes of the blobs.
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().mode(0o700).create(temp).map_err(told)?;
+        let snapshot = Snapshot::at(temp);
+        let (booting, machine, memory) = (Arc::clone(vmm), self.machine.clone(), snapshot.memory.clone());
+        let (keeper, console) = Keeper::start(move || booting.boot(&machine, &memory))
+            .await
+            .map_err(|e| crate::microvm::chain(&e))?;
+        let mut session =
+            Session::booted(keeper, console, limit).await.map_err(|(e, words)| format!("{e}{words}"))?;
+        let ids: Vec<_> = blobs.iter().copied().collect();
+        session.push(store, &ids).await.map_err(|e| e.to_string())?;
+        // The guest has taken a frame when it answers the next one: what was sent is in its store then.
+        session.settle().await.map_err(told)?;
+        let (keeper, _) = session.into_parts();
+        keeper.save(snapshot.devices).await.map_err(|e| crate::microvm::chain(&e))?;
+        let contents = blobs.iter().fold(blake3::Hasher::new(), |mut hasher, id| {
+            hasher.update(id.hash().as_bytes());
+            hasher
+        });
+        let dir = self.directory.join(format!("{}-{}", self.key, &contents.finalize().to_hex()[..16]));
+        let manifest = serde_json::to_vec(&Manifest { version: VERSION, blobs: blobs.clone() })
+            .expect("a manifest is plain data");
+        fs::write(temp.join("manifest.json"), manifest).map_err(told)?;
+        if let Err(error) = fs::rename(temp, &dir) {
+            // Another ggr made the same one meanwhile.
+            let _ = fs::remove_dir_all(temp);
+            return Self::load(&dir).ok_or_else(|| error.to_string());
+        }
+        Ok(Template { snapshot: Snapshot::at(&dir), blobs })
+    }
+
+    /// Removes all but the youngest templates. Guests that run from a removed one keep its memory until they end.
+    fn forget_old(&self) {
+        let age = |dir: &PathBuf| fs::metadata(dir).and_then(|meta| meta.modified()).ok();
+        let mut all: Vec<(Option<SystemTime>, PathBuf)> =
+            self.all().into_iter().map(|dir| (age(&dir), dir)).collect();
+        all.sort();
+        let many = all.len().saturating_sub(KEPT);
+        for (_, dir) in all.into_iter().take(many) {
+            let _ = fs::remove_dir_all(dir);
+        }
+    }
+}
