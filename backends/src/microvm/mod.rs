@@ -136,6 +136,17 @@ impl MicrovmBackend {
         Ok(())
     }
 
+    /// Restores a guest of the [prepared](Self::prepare) image and keeps it for the next job.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn restore_one(&self) -> Result<(), String> {
+        let template = self.template.lock().await.clone().ok_or("nothing was prepared")?;
+        let session = self.restore(&template).await?;
+        self.idle().push(session);
+        Ok(())
+    }
+
     async fn make(&self, blobs: BTreeSet<BlobId>, limit: Duration) -> Result<Template, String> {
         let began = Instant::now();
         let MicrovmOptions { vmm, image, store, .. } = &self.options;
@@ -190,15 +201,18 @@ impl MicrovmBackend {
         if let Some(session) = idle {
             return Ok(session);
         }
+        self.restore(&template).await.map_err(broken)
+    }
+
+    async fn restore(&self, template: &Template) -> Result<Session, String> {
         let began = Instant::now();
         let (vmm, machine) = (Arc::clone(&self.options.vmm), self.options.image.machine.clone());
         let snapshot = template.snapshot.clone();
         let (keeper, console) =
-            Keeper::start(move || vmm.restore(&machine, &snapshot)).await.map_err(|e| broken(chain(&e)))?;
+            Keeper::start(move || vmm.restore(&machine, &snapshot)).await.map_err(|e| chain(&e))?;
         let has = template.blobs.iter().copied().collect();
-        let session = Session::restored(keeper, console, has)
-            .await
-            .map_err(|(e, words)| broken(format!("{e}{words}")))?;
+        let session =
+            Session::restored(keeper, console, has).await.map_err(|(e, words)| format!("{e}{words}"))?;
         self.count(|counts| {
             counts.restored += 1;
             counts.restore = began.elapsed();

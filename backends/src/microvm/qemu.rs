@@ -24,7 +24,10 @@ use super::vmm::{Accelerator, Guest, Machine, Snapshot, Vmm, VmmError};
 use crate::sys::die_with_parent;
 
 /// How much of the console's end is kept, in bytes.
-const LAST_WORDS: u64 = 2048;
+const LAST_WORDS: u64 = 16 << 10;
+
+/// How much of that is told, in characters, if the kernel did not panic.
+const TOLD: usize = 500;
 
 /// The machine by accelerator, with the bus of its virtio console. `microvm` describes its devices by ACPI to a kernel
 /// without `VIRTIO_MMIO_CMDLINE_DEVICES` (Debian's), which then takes the machine for one without a PC's timers; under KVM
@@ -217,11 +220,23 @@ impl Guest for QemuGuest {
             file.take(LAST_WORDS).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        let bytes = read().unwrap_or_default();
-        // Whatever a guest wrote there reaches a terminal: letters and spaces, nothing else.
-        let plain = |c: char| if c.is_control() { ' ' } else { c };
-        String::from_utf8_lossy(&bytes).chars().map(plain).collect::<String>().trim().to_owned()
+        told(&String::from_utf8_lossy(&read().unwrap_or_default()))
     }
+}
+
+/// What is worth telling of a console: why the kernel panicked, else the end. Whatever a guest wrote there reaches a
+/// terminal, so no control character stays.
+fn told(console: &str) -> String {
+    let panic = console.lines().rev().find_map(|line| line.split_once("Kernel panic").map(|(_, why)| why));
+    let text = match panic {
+        Some(why) => format!("Kernel panic{why}"),
+        None => {
+            let from = console.chars().count().saturating_sub(TOLD);
+            console.chars().skip(from).collect()
+        }
+    };
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).collect::<String>().trim().to_owned()
 }
 
 impl Drop for QemuGuest {
@@ -230,5 +245,37 @@ impl Drop for QemuGuest {
         let _ = self.console.shutdown(Shutdown::Both);
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_console_the_panic_is_told_or_the_end_and_no_escape_sequence() {
+        let panic = "[  1.0] x\n[  2.0] Kernel panic - not syncing: Out of memory: panic_on_oom\n[  2.1] Call Trace:\n";
+        assert_eq!(told(panic), "Kernel panic - not syncing: Out of memory: panic_on_oom");
+        assert_eq!(told("a\u{1b}[31mb\r\n"), "a [31mb");
+        assert_eq!(told(&"x".repeat(20_000)).len(), TOLD);
+    }
+
+    #[test]
+    fn a_restored_guest_maps_its_memory_privately_and_waits_for_its_devices() {
+        let machine = Machine {
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+            memory: 256 << 20,
+            accelerator: Accelerator::Tcg,
+        };
+        let line = |memory: Memory<'_>| {
+            let words = Qemu::arguments(&machine, &memory);
+            words.join(" ".as_ref()).into_string().unwrap()
+        };
+        let restored = line(Memory::Private(Path::new("/m")));
+        assert!(restored.contains("share=off,mem-path=/m") && restored.contains("-incoming defer"));
+        let booted = line(Memory::Shared(Path::new("/m")));
+        assert!(booted.contains("share=on,mem-path=/m") && !booted.contains("-incoming"));
+        assert!(booted.contains("spawn=deny") && !booted.contains("-net"));
     }
 }

@@ -281,7 +281,7 @@ impl Session {
     async fn died(&self, error: &io::Error) -> InfraFailure {
         let words = self.last_words().await;
         // The guest's kernel is told to panic when it has no memory left (`vm.panic_on_oom`).
-        if words.to_lowercase().contains("out of memory") {
+        if words.contains("Kernel panic") && words.contains("ut of memory") {
             return InfraFailure::TooBig("the guest's memory".to_owned());
         }
         InfraFailure::WorkerDied(format!("{error}{words}"))

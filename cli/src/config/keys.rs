@@ -96,8 +96,8 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run", "a backend (there is one now: `local`)",
-        field!(backend, |raw| raw.text().filter(|text| *text == "local")?.to_owned(), |value| value.clone())),
+        "where thunks run", "`local` or `microvm`",
+        field!(backend, |raw| raw.text().filter(|text| ["local", "microvm"].contains(text))?.to_owned(), |value| value.clone())),
     key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
         "colours in ggr's own messages", "`auto`, `always` or `never`",
         field!(color, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),

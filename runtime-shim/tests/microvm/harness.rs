@@ -72,15 +72,15 @@ pub(crate) fn limited(kit: &mut Kit, script: &str, outputs: &[&str], limits: Lim
 /// A compile (of GCC's own part, which needs no other program), and the bytes that it gives here.
 pub(crate) fn compile(kit: &mut Kit, source: &str) -> (Job, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("in.c"), source).unwrap();
+    std::fs::write(dir.path().join("in.i"), source).unwrap();
     let cc1 = Process::new("gcc").arg("-print-prog-name=cc1").output().unwrap();
     let cc1 = PathBuf::from(String::from_utf8(cc1.stdout).unwrap().trim());
     for program in [cc1.as_path(), Path::new("/usr/bin/as")] {
         kit.program(program).unwrap();
     }
-    kit.bytes("/work/in.c", source.as_bytes(), ggr_ir::Mode::Regular).unwrap();
+    kit.bytes("/work/in.i", source.as_bytes(), ggr_ir::Mode::Regular).unwrap();
     let cc1 = cc1.to_str().unwrap();
-    let script = format!("{cc1} -quiet -O2 in.c -o t.s && /usr/bin/as t.s -o out.o");
+    let script = format!("{cc1} -fpreprocessed -quiet -O2 in.i -o t.s && /usr/bin/as t.s -o out.o");
     let here = Process::new("/usr/bin/dash").args(["-c", &script]).current_dir(dir.path()).status().unwrap();
     assert!(here.success());
     let limits = Limits { wall: Duration::from_secs(120), ..Limits::default() };
