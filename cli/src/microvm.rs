@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ggr_backends::microvm::{Accelerator, Counts, Image, Kernel, MicrovmBackend, MicrovmOptions, Qemu};
+use ggr_backends::microvm::{
+    Accelerator, Counts, Image, Kernel, MicrovmBackend, MicrovmOptions, PATIENCE, Qemu,
+};
 use ggr_backends::store::FsStore;
 use ggr_models::toolchain::elf;
 
@@ -96,7 +98,8 @@ impl Parts {
     }
 
     fn backend(&self, image: Image, slots: usize, store: Arc<FsStore>) -> MicrovmBackend {
-        MicrovmBackend::new(MicrovmOptions { vmm: Arc::new(self.qemu.clone()), image, slots, store })
+        let vmm = Arc::new(self.qemu.clone());
+        MicrovmBackend::new(MicrovmOptions { vmm, image, slots, patience: PATIENCE, store })
     }
 }
 

@@ -55,6 +55,10 @@ const JOBS: u32 = 200;
 /// Bytes that a guest takes in before it is replaced, as a part of its memory: it holds them beside the programs that run.
 const BYTES: u64 = 4;
 
+/// An agent answers at once, whatever else its guest does; under TCG on a machine with ten times the load that it can bear
+/// it was late by seconds.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How a [`MicrovmBackend`] is started.
 pub struct MicrovmOptions {
     /// What runs guests.
@@ -63,6 +67,8 @@ pub struct MicrovmOptions {
     pub image: Image,
     /// How many run side by side; at least 1.
     pub slots: usize,
+    /// A guest that answers nothing for so long hangs; [`PATIENCE`] but in tests.
+    pub patience: Duration,
     /// Where blobs are, and outputs go.
     pub store: Arc<FsStore>,
 }
@@ -229,7 +235,7 @@ impl MicrovmBackend {
         let inputs: Vec<_> = inputs.map(|entry| entry.object).collect();
         session.push(&self.options.store, &inputs).await?;
         let pushed = began.elapsed();
-        let mut attempt = session.run(&self.options.store, job).await?;
+        let mut attempt = session.run(&self.options.store, job, self.options.patience).await?;
         attempt.timings.queued = began - received;
         attempt.timings.staged += pushed;
         lent.give_back(&attempt);

@@ -17,11 +17,11 @@ use super::frames::Frames;
 use super::keeper::Keeper;
 use crate::store::FsStore;
 
-/// How often a guest that says nothing is asked whether it is there.
-const PING: Duration = Duration::from_secs(5);
+/// A silent guest is asked whether it is there so many times before it counts as hung.
+const PINGS: u32 = 4;
 
-/// The agent answers at once; one that has not for so long hangs, also under TCG on a loaded machine.
-const HUNG: Duration = Duration::from_secs(30);
+/// A start's or a restore's first answer comes within this, also under TCG on a loaded machine.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Boot to first frame: 3 s under TCG on an idle machine.
 const BOOT: Duration = Duration::from_secs(90);
@@ -102,7 +102,7 @@ impl Session {
     }
 
     async fn pong(&mut self) -> io::Result<()> {
-        match self.frames.next_within(HUNG).await? {
+        match self.frames.next_within(ANSWER).await? {
             Some(FromGuest::Pong) => Ok(()),
             Some(other) => Err(io::Error::other(format!("the agent wakes with {}", named(&other)))),
             None => Err(io::Error::new(io::ErrorKind::TimedOut, "the guest hangs")),
@@ -166,11 +166,16 @@ impl Session {
         }
     }
 
-    /// Runs a job whose inputs the guest has. After a failure of this function the guest is good for nothing.
+    /// Runs a job whose inputs the guest has; a guest that answers nothing for `patience` hangs. After a failure of this function the guest is good for nothing.
     ///
     /// # Errors
     /// Why there is no attempt.
-    pub(super) async fn run(&mut self, store: &FsStore, job: &Job) -> Result<Attempt, InfraFailure> {
+    pub(super) async fn run(
+        &mut self,
+        store: &FsStore,
+        job: &Job,
+        patience: Duration,
+    ) -> Result<Attempt, InfraFailure> {
         self.jobs += 1;
         let seq = u64::from(self.jobs);
         if let Err(error) = self.frames.send(&ToGuest::Run { seq, job: job.clone() }).await {
@@ -180,7 +185,7 @@ impl Session {
         let bound = if job.limits.output == 0 { u64::MAX } else { 2 * job.limits.output };
         let (mut heard, mut incoming, mut taken) = (Instant::now(), None, 0u64);
         loop {
-            let frame = match self.frames.next_within(PING).await {
+            let frame = match self.frames.next_within(patience / PINGS).await {
                 Ok(frame) => frame,
                 Err(error) => return Err(self.died(&error).await),
             };
@@ -197,7 +202,7 @@ impl Session {
                 Some(FromGuest::Pong) => {}
                 Some(other) => return Err(InfraFailure::WorkerDied(named(&other))),
                 None if Instant::now() > end => return Err(InfraFailure::DeadlinePassed),
-                None if heard.elapsed() > HUNG => {
+                None if heard.elapsed() > patience => {
                     return Err(InfraFailure::WorkerDied("the guest hangs".to_owned()));
                 }
                 None => {

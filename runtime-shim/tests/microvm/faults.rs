@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use ggr_backends::backend::Backend;
 use ggr_ir::{Attempt, InfraFailure, Limits, Outcome};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::{Place, limited, sh};
 
 fn infra(attempt: &Attempt) -> &InfraFailure {
@@ -39,16 +41,17 @@ async fn a_guest_that_is_killed_or_hangs_or_has_no_memory_costs_itself_alone() {
     serves(&mut place).await;
 
     let lasts = sh(&mut place.kit, "sleep 300", &[]);
-    let killer = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        for pid in guests() {
-            let pid = rustix::process::Pid::from_raw(pid).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        }
-    };
-    let (attempt, ()) = tokio::join!(place.backend.run(&lasts), killer);
-    assert!(matches!(infra(&attempt), InfraFailure::WorkerDied(_)), "{attempt:?}");
-    serves(&mut place).await;
+    for signal in [Signal::KILL, Signal::STOP] {
+        let struck = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for pid in guests() {
+                kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+            }
+        };
+        let (attempt, ()) = tokio::join!(place.backend.run(&lasts), struck);
+        assert!(matches!(infra(&attempt), InfraFailure::WorkerDied(_)), "{signal:?}: {attempt:?}");
+        serves(&mut place).await;
+    }
 
     // Takes memory until there is none: `tail` keeps a line that never ends.
     let hungry = sh(&mut place.kit, "head -c 2000000000 /dev/zero | tail", &[]);

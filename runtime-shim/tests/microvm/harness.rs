@@ -34,8 +34,9 @@ impl Place {
         let machine = (Accelerator::Tcg, 512 << 20);
         let image = Image::prepare(&images, &kernel, agent(), machine, &version).unwrap();
         let store = Arc::new(FsStore::new(dir.path()));
+        let patience = Duration::from_secs(8);
         let vmm: Arc<dyn Vmm> = Arc::new(qemu);
-        let backend = Arc::new(MicrovmBackend::new(MicrovmOptions { vmm, image, slots, store }));
+        let backend = Arc::new(MicrovmBackend::new(MicrovmOptions { vmm, image, slots, patience, store }));
         Some(Self { dir, kit, backend })
     }
 
