@@ -28,7 +28,10 @@ main.o util.o: util.h
         .variable("GGR_BACKEND", "microvm")
         .file("util.h", "int util(int);\n")
         .file("util.c", "#include \"util.h\"\nint util(int x) { return x - 1; }\n")
-        .file("main.c", "#include <stdio.h>\n#include \"util.h\"\nint main(void) { puts(\"guest\"); return util(1); }\n")
+        .file(
+            "main.c",
+            "#include <stdio.h>\n#include \"util.h\"\nint main(void) { puts(\"guest\"); return util(1); }\n",
+        )
         .file("Makefile", makefile)
         .build("make -j2")
         .plain("make -q && ./prog")

@@ -129,13 +129,13 @@ pub(crate) async fn start(
 
 /// What the pool did, for the summary; nothing if it did nothing.
 pub(crate) fn summary(counts: Counts) -> Option<String> {
-    let Counts { booted, restored, lost, boot, restore } = counts;
+    let Counts { made, restored, lost, make, restore } = counts;
     (restored > 0).then(|| {
-        let boots = match booted {
-            0 => "none booted".to_owned(),
-            _ => format!("{booted} booted and written down in {:.1} s", boot.as_secs_f64()),
+        let snapshots = match made {
+            0 => "no new snapshot".to_owned(),
+            _ => format!("{made} new snapshots (the last took {:.1} s)", make.as_secs_f64()),
         };
-        format!("microVMs: {boots}, {restored} restored in {} ms each, {lost} lost", restore.as_millis())
+        format!("microVMs: {snapshots}, {restored} restored in {} ms each, {lost} lost", restore.as_millis())
     })
 }
 
@@ -167,9 +167,9 @@ pub(crate) async fn try_out(context: &Context, mut out: impl Write) -> Result<()
         "kernel       {}\nmonitor      {}\naccelerator  {how}\ncold boot    {}\nrestore      {} ms",
         parts.kernel.file.display(),
         parts.version,
-        match counts.booted {
+        match counts.made {
             0 => "not needed, the image was there".to_owned(),
-            _ => format!("{} ms, snapshot included", counts.boot.as_millis()),
+            _ => format!("{} ms, snapshot included", counts.make.as_millis()),
         },
         counts.restore.as_millis()
     );

@@ -88,7 +88,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
         fs::create_dir_all(root.join("boot")).unwrap();
-        assert_eq!(Kernel::find(&[root.clone()]), None);
+        assert_eq!(Kernel::find(std::slice::from_ref(&root)), None);
         for release in ["6.1.0-5-amd64", "6.1.0-4-cloud-amd64", "6.1.0-9-cloud-amd64"] {
             fs::write(root.join(format!("boot/vmlinuz-{release}")), b"k").unwrap();
             let module = root.join(format!("lib/modules/{release}/{CONSOLE}"));

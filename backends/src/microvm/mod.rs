@@ -20,6 +20,7 @@ mod keeper;
 mod qemu;
 mod qmp;
 mod session;
+mod sparse;
 mod template;
 mod vmm;
 
@@ -82,14 +83,14 @@ impl fmt::Debug for MicrovmOptions {
 /// What a backend did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Templates that were made: cold boots.
-    pub booted: u64,
+    /// Templates that were made: from a cold boot, or from another template.
+    pub made: u64,
     /// Guests that were restored.
     pub restored: u64,
     /// Guests that were given up: hung, ended, lied, or their job was dropped.
     pub lost: u64,
     /// From the start of a template to its snapshot, the last one.
-    pub boot: Duration,
+    pub make: Duration,
     /// From the start of a restore to the agent's answer, the last one.
     pub restore: Duration,
 }
@@ -136,7 +137,7 @@ impl MicrovmBackend {
             let best = self.options.image.best(&BTreeSet::new());
             *current = Some(Arc::new(match best {
                 Some(template) => template,
-                None => self.make(BTreeSet::new(), limit).await?,
+                None => self.make(None, BTreeSet::new(), limit).await?,
             }));
         }
         Ok(())
@@ -153,13 +154,18 @@ impl MicrovmBackend {
         Ok(())
     }
 
-    async fn make(&self, blobs: BTreeSet<BlobId>, limit: Duration) -> Result<Template, String> {
+    async fn make(
+        &self,
+        base: Option<Template>,
+        blobs: BTreeSet<BlobId>,
+        limit: Duration,
+    ) -> Result<Template, String> {
         let began = Instant::now();
         let MicrovmOptions { vmm, image, store, .. } = &self.options;
-        let template = image.make(vmm, store, blobs, limit).await?;
+        let template = image.make(vmm, store, base, blobs, limit).await?;
         self.count(|counts| {
-            counts.booted += 1;
-            counts.boot = began.elapsed();
+            counts.made += 1;
+            counts.make = began.elapsed();
         });
         Ok(template)
     }
@@ -182,12 +188,13 @@ impl MicrovmBackend {
             Some(template) if !lacks(&template) => template,
             _ => {
                 let mut blobs = current.as_ref().map(|template| template.blobs.clone()).unwrap_or_default();
-                blobs.extend(wanted);
+                blobs.extend(&wanted);
                 let size = |blobs: &BTreeSet<BlobId>| blobs.iter().map(BlobId::size).sum::<u64>();
                 if size(&blobs) > self.options.image.machine.memory / BYTES {
                     return current.clone().ok_or_else(|| "the toolchain is too big for a guest".to_owned());
                 }
-                self.make(blobs, Duration::MAX).await?
+                let base = current.as_deref().cloned().or_else(|| self.options.image.best(&wanted));
+                self.make(base, blobs, Duration::MAX).await?
             }
         };
         let template = Arc::new(template);

@@ -58,6 +58,7 @@ pub struct Qemu {
 /// How a machine gets its memory.
 enum Memory<'a> {
     Shared(&'a Path),
+    Reopened(&'a Path),
     Private(&'a Path),
 }
 
@@ -79,7 +80,7 @@ impl Qemu {
     fn arguments(machine: &Machine, memory: &Memory<'_>) -> Vec<OsString> {
         let [machine_type, accelerator, processor, serial] = hardware(machine.accelerator);
         let (path, share) = match memory {
-            Memory::Shared(path) => (path, "on"),
+            Memory::Shared(path) | Memory::Reopened(path) => (path, "on"),
             Memory::Private(path) => (path, "off"),
         };
         let size = machine.memory;
@@ -122,10 +123,21 @@ impl Qemu {
         all.extend(["-object".into(), backend]);
         all.extend(["-kernel".into(), machine.kernel.clone().into()]);
         all.extend(["-initrd".into(), machine.initramfs.clone().into()]);
-        if matches!(memory, Memory::Private(_)) {
+        if !matches!(memory, Memory::Shared(_)) {
             all.extend(["-incoming".into(), "defer".into()]);
         }
         all
+    }
+
+    fn load(
+        &self,
+        machine: &Machine,
+        memory: &Memory<'_>,
+        devices: &Path,
+    ) -> Result<Box<dyn Guest>, VmmError> {
+        let mut guest = self.start(machine, memory)?;
+        guest.load(devices).map_err(|e| guest.failed("restoring a guest", &e))?;
+        Ok(Box::new(guest))
     }
 
     fn start(&self, machine: &Machine, memory: &Memory<'_>) -> Result<QemuGuest, VmmError> {
@@ -145,7 +157,7 @@ impl Qemu {
                 .stderr(serial.try_clone()?);
             die_with_parent(&mut command);
             let child = command.spawn()?;
-            Ok(QemuGuest { child, console, control: Some(control), serial })
+            Ok(QemuGuest { child, console, control, qmp: None, serial })
         };
         start().map_err(failed)
     }
@@ -156,27 +168,34 @@ impl Vmm for Qemu {
         Ok(Box::new(self.start(machine, &Memory::Shared(memory))?))
     }
 
+    fn reopen(&self, machine: &Machine, snapshot: &Snapshot) -> Result<Box<dyn Guest>, VmmError> {
+        self.load(machine, &Memory::Reopened(&snapshot.memory), &snapshot.devices)
+    }
+
     fn restore(&self, machine: &Machine, snapshot: &Snapshot) -> Result<Box<dyn Guest>, VmmError> {
-        let mut guest = self.start(machine, &Memory::Private(&snapshot.memory))?;
-        guest.load(&snapshot.devices).map_err(|e| guest.failed("restoring a guest", &e))?;
-        Ok(Box::new(guest))
+        self.load(machine, &Memory::Private(&snapshot.memory), &snapshot.devices)
     }
 }
 
 struct QemuGuest {
     child: Child,
     console: UnixStream,
-    control: Option<UnixStream>,
+    control: UnixStream,
+    qmp: Option<Qmp>,
     serial: File,
 }
 
 impl QemuGuest {
-    fn control(&mut self) -> io::Result<Qmp> {
-        Qmp::open(self.control.take().ok_or_else(|| io::Error::other("already controlled"))?)
+    /// Greets QEMU the first time, as it wants to be greeted once.
+    fn control(&mut self) -> io::Result<&mut Qmp> {
+        if self.qmp.is_none() {
+            self.qmp = Some(Qmp::open(self.control.try_clone()?)?);
+        }
+        Ok(self.qmp.as_mut().expect("it was just opened"))
     }
 
     fn load(&mut self, devices: &Path) -> io::Result<()> {
-        let mut qmp = self.control()?;
+        let qmp = self.control()?;
         qmp.leave_memory_out()?;
         qmp.give("devices", &File::open(devices)?)?;
         qmp.ask("migrate-incoming", json!({ "uri": "fd:devices" }))?;
@@ -186,7 +205,7 @@ impl QemuGuest {
     }
 
     fn write_down(&mut self, devices: &Path) -> io::Result<()> {
-        let mut qmp = self.control()?;
+        let qmp = self.control()?;
         qmp.ask("stop", json!({}))?;
         qmp.leave_memory_out()?;
         qmp.give("devices", &File::create(devices)?)?;

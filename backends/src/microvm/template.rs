@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ggr_ir::BlobId;
 use ggr_ir::repo::unique_name;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keeper::Keeper;
 use super::session::Session;
-use super::vmm::{Machine, Snapshot, Vmm};
+use super::vmm::{Machine, Snapshot, Vmm, VmmError};
+use super::{chain, sparse};
 use crate::store::FsStore;
 
 /// The version of the manifest and of how guests are set up.
@@ -78,17 +80,31 @@ impl Image {
         (manifest.version == VERSION).then(|| Template { snapshot: Snapshot::at(dir), blobs: manifest.blobs })
     }
 
-    /// Boots a guest, gives it the blobs, and writes it down.
+    /// Gives a guest the blobs and writes it down: one restored from `base`, which saves the boot, or a new one.
     pub(super) async fn make(
         &self,
         vmm: &Arc<dyn Vmm>,
         store: &FsStore,
-        blobs: BTreeSet<BlobId>,
-        limit: std::time::Duration,
+        base: Option<Template>,
+        mut blobs: BTreeSet<BlobId>,
+        limit: Duration,
     ) -> Result<Template, String> {
         fs::create_dir_all(&self.directory).map_err(|e| e.to_string())?;
         let temp = self.directory.join(format!("tmp-{}", unique_name()));
-        let made = self.make_in(vmm, store, blobs, limit, &temp).await;
+        // Only its owner may read it: it holds the bytes of the blobs.
+        fs::DirBuilder::new().mode(0o700).create(&temp).map_err(|e| e.to_string())?;
+        let snapshot = Snapshot::at(&temp);
+        let session = match base {
+            Some(base) => {
+                blobs.extend(&base.blobs);
+                self.reopen(vmm, base, &snapshot).await
+            }
+            None => self.boot(vmm, &snapshot, limit).await,
+        };
+        let made = match session {
+            Ok(session) => self.write_down(session, store, blobs, &temp).await,
+            Err(why) => Err(why),
+        };
         if made.is_err() {
             let _ = fs::remove_dir_all(&temp);
         }
@@ -96,31 +112,55 @@ impl Image {
         made
     }
 
-    async fn make_in(
+    async fn boot(
         &self,
         vmm: &Arc<dyn Vmm>,
+        snapshot: &Snapshot,
+        limit: Duration,
+    ) -> Result<Session, String> {
+        let (vmm, machine, memory) = (Arc::clone(vmm), self.machine.clone(), snapshot.memory.clone());
+        let started = Keeper::start(move || vmm.boot(&machine, &memory)).await;
+        let (keeper, console) = started.map_err(|e| chain(&e))?;
+        Session::booted(keeper, console, limit).await.map_err(|(e, words)| format!("{e}{words}"))
+    }
+
+    /// A guest restored from a copy of `base` at `snapshot`.
+    async fn reopen(
+        &self,
+        vmm: &Arc<dyn Vmm>,
+        base: Template,
+        snapshot: &Snapshot,
+    ) -> Result<Session, String> {
+        let (vmm, machine) = (Arc::clone(vmm), self.machine.clone());
+        let copied = Snapshot { memory: snapshot.memory.clone(), devices: base.snapshot.devices.clone() };
+        let memory = base.snapshot.memory.clone();
+        let started = Keeper::start(move || {
+            sparse::copy(&memory, &copied.memory).map_err(|source| VmmError::Failed {
+                doing: "copying a snapshot",
+                why: source.to_string(),
+                console: String::new(),
+            })?;
+            vmm.reopen(&machine, &copied)
+        });
+        let (keeper, console) = started.await.map_err(|e| chain(&e))?;
+        let has = base.blobs.into_iter().collect();
+        Session::restored(keeper, console, has).await.map_err(|(e, words)| format!("{e}{words}"))
+    }
+
+    async fn write_down(
+        &self,
+        mut session: Session,
         store: &FsStore,
         blobs: BTreeSet<BlobId>,
-        limit: std::time::Duration,
         temp: &Path,
     ) -> Result<Template, String> {
         let told = |e: io::Error| e.to_string();
-        // Only its owner may read it: it holds the bytes of the blobs.
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new().mode(0o700).create(temp).map_err(told)?;
-        let snapshot = Snapshot::at(temp);
-        let (booting, machine, memory) = (Arc::clone(vmm), self.machine.clone(), snapshot.memory.clone());
-        let (keeper, console) = Keeper::start(move || booting.boot(&machine, &memory))
-            .await
-            .map_err(|e| crate::microvm::chain(&e))?;
-        let mut session =
-            Session::booted(keeper, console, limit).await.map_err(|(e, words)| format!("{e}{words}"))?;
         let ids: Vec<_> = blobs.iter().copied().collect();
         session.push(store, &ids).await.map_err(|e| e.to_string())?;
         // The guest has taken a frame when it answers the next one: what was sent is in its store then.
         session.settle().await.map_err(told)?;
         let (keeper, _) = session.into_parts();
-        keeper.save(snapshot.devices).await.map_err(|e| crate::microvm::chain(&e))?;
+        keeper.save(Snapshot::at(temp).devices).await.map_err(|e| chain(&e))?;
         let contents = blobs.iter().fold(blake3::Hasher::new(), |mut hasher, id| {
             hasher.update(id.hash().as_bytes());
             hasher

@@ -83,6 +83,13 @@ pub trait Vmm: Send + Sync {
     /// If the monitor does not start.
     fn boot(&self, machine: &Machine, memory: &Path) -> Result<Box<dyn Guest>, VmmError>;
 
+    /// As [`restore`](Self::restore), with the snapshot's memory for its own: what the guest writes is in the file, so that
+    /// it can be written down again.
+    ///
+    /// # Errors
+    /// As there.
+    fn reopen(&self, machine: &Machine, snapshot: &Snapshot) -> Result<Box<dyn Guest>, VmmError>;
+
     /// Starts a guest from a snapshot of such a machine. It runs when this returns.
     ///
     /// # Errors

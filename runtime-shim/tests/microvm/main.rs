@@ -5,6 +5,7 @@ mod faults;
 mod harness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ggr_backends::backend::Backend;
 use ggr_backends::contract;
@@ -21,9 +22,25 @@ async fn a_guest_boots_is_restored_and_keeps_the_contract() {
     };
     contract::check(Arc::clone(&place.backend) as Arc<dyn Backend>, jobs).await;
     let counts = place.backend.counts();
-    assert_eq!(counts.booted, 1, "one boot: {counts:?}");
+    assert_eq!(counts.made, 1, "one boot: {counts:?}");
     assert!(counts.restored >= 2 && counts.lost >= 1, "{counts:?}");
-    eprintln!("boot to snapshot {:?}, restore to answer {:?}", counts.boot, counts.restore);
+    eprintln!("boot to snapshot {:?}, restore to answer {:?}", counts.make, counts.restore);
+}
+
+#[tokio::test]
+async fn a_toolchain_is_added_to_a_snapshot_without_another_boot() {
+    let Some(mut place) = Place::new("a_toolchain_is_added_to_a_snapshot_without_another_boot", 1) else {
+        return;
+    };
+    place.backend.prepare(Duration::MAX).await.unwrap();
+    let boot = place.backend.counts().make;
+    let (job, here) = compile(&mut place.kit, "int f(int x) { return x * 5; }\n");
+    let attempt = place.backend.run(&job).await;
+    let Outcome::Reduced(reduction) = &attempt.outcome else { panic!("{attempt:?}") };
+    assert_eq!(place.bytes(reduction.outputs[&OutputName::from("/work/out.o")].blob), here);
+    let counts = place.backend.counts();
+    assert_eq!((counts.made, counts.restored), (2, 1), "{counts:?}");
+    eprintln!("boot {boot:?}, with the toolchain {:?} more, restore {:?}", counts.make, counts.restore);
 }
 
 #[tokio::test]
