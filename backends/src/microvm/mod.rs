@@ -214,7 +214,12 @@ impl MicrovmBackend {
         if let Some(session) = idle {
             return Ok(session);
         }
-        self.restore(&template).await.map_err(broken)
+        let restored = self.restore(&template).await;
+        if restored.is_err() {
+            // Another ggr may have removed it: the next try looks again, or makes one.
+            *self.template.lock().await = None;
+        }
+        restored.map_err(broken)
     }
 
     async fn restore(&self, template: &Template) -> Result<Session, String> {

@@ -25,7 +25,7 @@ use crate::store::FsStore;
 /// The version of the manifest and of how guests are set up.
 const VERSION: u32 = 1;
 
-/// Templates of one image that are kept; each takes the memory that its guest had touched (about 150 MB with GCC).
+/// Templates that are kept; each takes the memory that its guest had touched (about 250 MB with GCC).
 const KEPT: usize = 4;
 
 /// The longest manifest that is read, in bytes: some 10,000 blobs.
@@ -177,15 +177,19 @@ impl Image {
         Ok(Template { snapshot: Snapshot::at(&dir), blobs })
     }
 
-    /// Removes all but the youngest templates. Guests that run from a removed one keep its memory until they end.
+    /// Removes all but the youngest templates and initial file systems, of whatever image: those of other versions of ggr
+    /// are of no use to this one. Guests that run from a removed template keep its memory until they end.
     fn forget_old(&self) {
-        let age = |dir: &PathBuf| fs::metadata(dir).and_then(|meta| meta.modified()).ok();
-        let mut all: Vec<(Option<SystemTime>, PathBuf)> =
-            self.all().into_iter().map(|dir| (age(&dir), dir)).collect();
-        all.sort();
-        let many = all.len().saturating_sub(KEPT);
-        for (_, dir) in all.into_iter().take(many) {
-            let _ = fs::remove_dir_all(dir);
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let aged = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
+        let all: Vec<(SystemTime, PathBuf)> = entries.flatten().filter_map(aged).collect();
+        let (mut templates, mut files): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, at)| at.is_dir());
+        files.retain(|(_, at)| at.file_name().is_some_and(|n| n.to_string_lossy().starts_with("initramfs-")));
+        for old in [&mut templates, &mut files] {
+            old.sort();
+            old.truncate(old.len().saturating_sub(KEPT));
         }
+        templates.iter().for_each(|(_, dir)| drop(fs::remove_dir_all(dir)));
+        files.iter().for_each(|(_, file)| drop(fs::remove_file(file)));
     }
 }
