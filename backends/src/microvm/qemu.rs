@@ -49,7 +49,8 @@ const fn hardware(accelerator: Accelerator) -> [&'static str; 4] {
 /// `panic=-1`: restart at once on a panic, which with `-no-reboot` ends QEMU, and its console with it.
 /// `no_timer_check`: on a machine with ten times the load that it can bear a translated guest missed the timer ticks that the
 /// check waits for, and panicked.
-const KERNEL_LINE: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic reboot=t random.trust_cpu=on no_timer_check";
+const KERNEL_LINE: &str =
+    "console=ttyS0 loglevel=1 panic=-1 oops=panic reboot=t random.trust_cpu=on no_timer_check";
 
 /// A QEMU.
 #[derive(Clone, Debug)]
