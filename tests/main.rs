@@ -8,6 +8,7 @@ mod examples;
 mod faults;
 mod hazards;
 mod hosts;
+mod microvm;
 mod never_worse;
 mod twin;
 mod usage;

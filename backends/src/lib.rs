@@ -12,9 +12,11 @@ pub mod jobserver;
 pub mod keepalive;
 pub mod local;
 pub mod memo;
+pub mod microvm;
 pub mod null;
 pub mod scheduler;
 pub mod store;
+mod sys;
 pub mod twice;
 
 pub use backend::{Backend, Refusal};

@@ -46,6 +46,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "NO_COLOR", help: "if set and not empty: no colours" },
     Variable { name: "PATH", help: "where the build's command is found" },
     Variable { name: "TERM", help: "if `dumb`: no colours and no progress line" },
+    Variable { name: "XDG_CACHE_HOME", help: "where images of microVMs are kept, in `ggr/`" },
     Variable { name: "XDG_CONFIG_HOME", help: "where the user's configuration lives" },
 ];
 
@@ -92,6 +93,11 @@ impl Environment {
     /// `$XDG_CONFIG_HOME`, else `~/.config`.
     pub(crate) fn config_home(&self) -> Option<PathBuf> {
         self.xdg("XDG_CONFIG_HOME", ".config")
+    }
+
+    /// `$XDG_CACHE_HOME`, else `~/.cache`.
+    pub(crate) fn cache_home(&self) -> Option<PathBuf> {
+        self.xdg("XDG_CACHE_HOME", ".cache")
     }
 
     /// The user's home directory.

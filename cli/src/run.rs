@@ -15,6 +15,7 @@ use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::memo::StatMemo;
+use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_backends::twice::Twice;
@@ -25,9 +26,11 @@ use ggr_models::Models;
 
 use crate::capture::Capture;
 use crate::commands::Context;
+use crate::commands::worker::no_guests;
 use crate::config::{Intercept, Isolation, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
+use crate::microvm;
 use crate::report::{self, Event, Reporter};
 
 /// An opened session with what has to be put away after it.
@@ -46,6 +49,7 @@ pub(crate) struct Workshop {
     pub(crate) restored: Arc<AtomicUsize>,
     jobserver: Option<Jobserver>,
     local: Weak<LocalBackend>,
+    guests: Option<Arc<MicrovmBackend>>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -111,7 +115,18 @@ impl Workshop {
         let (asked, met) = (Arc::downgrade(&local), Arc::downgrade(&local));
         // The only place: if it runs nothing, there is nowhere to run.
         let nowhere = move || plain.clone().or_else(|| asked.upgrade()?.runs_nothing());
-        let backends: Vec<Arc<dyn Backend>> = vec![verified(local, config.verify_rate.value, &reporter)];
+        let guests = match config.backend.value.as_str() {
+            "microvm" => {
+                let started = microvm::start(context, slots, Arc::clone(&store)).await;
+                Some(Arc::new(started.map_err(|why| no_guests(&why))?))
+            }
+            _ => None,
+        };
+        let place: Arc<dyn Backend> = match &guests {
+            Some(guests) => Arc::clone(guests) as Arc<dyn Backend>,
+            None => local,
+        };
+        let backends = vec![verified(place, config.verify_rate.value, &reporter)];
         let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
             heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
@@ -149,6 +164,7 @@ impl Workshop {
             restored,
             jobserver,
             local: met,
+            guests,
             models,
             driver,
             memo,
@@ -204,6 +220,9 @@ impl Workshop {
         self.driver.shutdown().await;
         if let Some(warning) = self.jobserver.as_ref().and_then(Jobserver::warning) {
             context.note(warning);
+        }
+        if let Some(text) = self.guests.as_ref().and_then(|guests| microvm::summary(guests.counts())) {
+            context.note(&text);
         }
         let mut forgotten = Vec::new();
         forgotten.extend(self.memo.save().err().map(|e| e.to_string()));

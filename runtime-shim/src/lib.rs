@@ -5,6 +5,7 @@
 
 pub mod bench;
 mod blobs;
+pub mod guest;
 mod harvest;
 pub mod net;
 mod sandbox;

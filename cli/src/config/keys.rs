@@ -99,8 +99,8 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run", "a backend (there is one now: `local`)",
-        field!(backend, |raw| raw.text().filter(|text| *text == "local")?.to_owned(), |value| value.clone())),
+        "where thunks run", "`local` or `microvm`",
+        field!(backend, |raw| raw.text().filter(|text| ["local", "microvm"].contains(text))?.to_owned(), |value| value.clone())),
     key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
         "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
         field!(capture, |raw| Selection::parse(raw.text()?)?, |value| value.text())),
