@@ -3,6 +3,7 @@
 
 mod benches;
 mod builds;
+mod capture;
 mod examples;
 mod faults;
 mod hazards;

@@ -15,6 +15,7 @@ pub(crate) struct Variable {
 /// Every variable that ggr reads. The `GGR_*` ones that set a configuration key are named in `config::keys` too.
 pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_BACKEND", help: "where thunks run (as --backend)" },
+    Variable { name: "GGR_CAPTURE", help: "programs without a model whose runs are recorded (as --capture)" },
     Variable { name: "GGR_COLOR", help: "auto, always or never (as --color)" },
     Variable { name: "GGR_COMPILE_COMMANDS", help: "file for compile_commands.json (as --compile-commands)" },
     Variable {
@@ -33,6 +34,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
         help: "set by ggr for the build that it runs; a ggr inside does not intercept again",
     },
     Variable { name: "GGR_SLOTS", help: "how many thunks run here side by side (as --slots)" },
+    Variable { name: "GGR_STAGES", help: "fused or staged (as --stages)" },
     Variable { name: "GGR_STORE", help: "where blobs live (as --store)" },
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },

@@ -1,5 +1,6 @@
 //! One run of ggr: opens what a session needs, runs a build or a single call in it, and puts everything away.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::num::NonZeroU32;
@@ -14,6 +15,7 @@ use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::memo::StatMemo;
+use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_backends::twice::Twice;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
@@ -21,8 +23,9 @@ use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
 
+use crate::capture::Capture;
 use crate::commands::Context;
-use crate::config::{Intercept, Isolation, Mode};
+use crate::config::{Intercept, Isolation, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
 use crate::report::{self, Event, Reporter};
@@ -87,6 +90,10 @@ impl Workshop {
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
+        let models = Arc::new(open_models(context, &repo)?);
+        let captures = Captures::new(&store_root, store.clone());
+        let capture = Capture::new(captures, captured_programs(context, &models))
+            .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
@@ -105,7 +112,6 @@ impl Workshop {
         // The only place: if it runs nothing, there is nowhere to run.
         let nowhere = move || plain.clone().or_else(|| asked.upgrade()?.runs_nothing());
         let backends: Vec<Arc<dyn Backend>> = vec![verified(local, config.verify_rate.value, &reporter)];
-        let models = Arc::new(open_models(context, &repo)?);
         let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
             heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
@@ -131,6 +137,7 @@ impl Workshop {
             journal,
             thunks: repo.thunks(),
             output,
+            capture,
         });
         let scratch = Vec::new();
         Ok(Self {
@@ -171,6 +178,7 @@ impl Workshop {
             launcher: dir.join("launcher"),
             socket,
             tools,
+            programs: self.session.capture().programs().iter().cloned().collect(),
             path: path.to_owned(),
             catch: if intercept == Intercept::Off { Catch::Nothing } else { Catch::Mounts },
             watch: intercept != Intercept::Off,
@@ -212,6 +220,23 @@ impl Workshop {
     }
 }
 
+/// The real files of the programs whose runs are recorded; one that has a model is left to it.
+///
+/// None for an ordinary user: a process in the build's user namespace may not look through the coordinator's root
+/// (`PTRACE_MODE_READ` from a child namespace), which is how a launcher becomes the program that it stands for.
+fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
+    if !rustix::process::geteuid().is_root() {
+        return BTreeSet::new();
+    }
+    let path = context.env.value("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
+    let mut programs = context.config.capture.value.files(&dirs);
+    for tool in models.tool_files(&dirs) {
+        programs.remove(&tool);
+    }
+    programs
+}
+
 fn restrict(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
@@ -242,7 +267,12 @@ fn after_reboot(repo: &Repo) -> Option<verify::Checked> {
 
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
     let described = context.config.tools.iter().flat_map(|tables| tables.tools.iter().cloned());
-    Ok(Models::standard(&repo.memo_file("models")).with_tools(described))
+    let memo = repo.memo_file("models");
+    let models = match context.config.stages.value {
+        Staging::Fused => Models::standard(&memo),
+        Staging::Staged => Models::staged(&memo),
+    };
+    Ok(models.with_tools(described))
 }
 
 /// One thunk in `rate` is run twice; none if it is 0.

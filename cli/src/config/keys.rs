@@ -5,7 +5,10 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::layers::Config;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, When, parse_duration};
+use super::value::{
+    ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, Staging, When, parse_duration,
+};
+use crate::capture::Selection;
 
 /// One key.
 #[derive(Debug)]
@@ -98,6 +101,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
         "where thunks run", "a backend (there is one now: `local`)",
         field!(backend, |raw| raw.text().filter(|text| *text == "local")?.to_owned(), |value| value.clone())),
+    key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
+        "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
+        field!(capture, |raw| Selection::parse(raw.text()?)?, |value| value.text())),
     key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
         "colours in ggr's own messages", "`auto`, `always` or `never`",
         field!(color, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),
@@ -134,6 +140,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("slots", Some("GGR_SLOTS"), Some("--slots"), SAFE,
         "how many thunks run on this machine side by side", "a whole number from 1",
         field!(slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),
+    key!("stages", Some("GGR_STAGES"), Some("--stages"), SAFE,
+        "whether a compile is one thunk, or one each for preprocessing, compiling and assembling", "`fused` or `staged`",
+        field!(stages, |raw| Staging::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("store", Some("GGR_STORE"), Some("--store"), UNSAFE,
         "where blobs live", "a path",
         field!(store, |raw| Some(raw.path()), |value| path(value.as_deref(), "in the repository"))),

@@ -11,7 +11,8 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, When};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, Staging, When};
+use crate::capture::Selection;
 use crate::env::Environment;
 
 /// The name of a project's file.
@@ -22,6 +23,8 @@ const PROJECT_FILE: &str = "ggr.toml";
 pub(crate) struct Config {
     /// Where thunks run.
     pub(crate) backend: Sourced<String>,
+    /// Programs without a model whose runs are recorded.
+    pub(crate) capture: Sourced<Selection>,
     /// Colours in ggr's own messages.
     pub(crate) color: Sourced<When>,
     /// File for compile_commands.json.
@@ -45,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) quiet: Sourced<bool>,
     /// How many thunks run here side by side.
     pub(crate) slots: Sourced<NonZeroUsize>,
+    /// How many thunks a compiler call becomes.
+    pub(crate) stages: Sourced<Staging>,
     /// Where blobs live; nothing: in the repository.
     pub(crate) store: Sourced<Option<PathBuf>>,
     /// Wall clock of one try at a thunk.
@@ -75,6 +80,7 @@ impl Config {
         let limits = ggr_ir::Limits::default();
         Self {
             backend: Sourced::default_of("local".to_owned()),
+            capture: Sourced::default_of(Selection::default()),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),
@@ -88,6 +94,8 @@ impl Config {
             progress: Sourced::default_of(When::Auto),
             quiet: Sourced::default_of(false),
             slots: Sourced::default_of(slots),
+            // One thunk: measured in BENCHMARKS.md, "Stages".
+            stages: Sourced::default_of(Staging::Fused),
             store: Sourced::default_of(None),
             time_limit: Sourced::default_of(limits.wall),
             trace_out: Sourced::default_of(None),

@@ -153,6 +153,16 @@ words! {
 }
 
 words! {
+    /// How many thunks a compiler call becomes.
+    Staging {
+        /// One.
+        Fused = "fused",
+        /// Preprocess, compile and assemble, where that is known to give the same.
+        Staged = "staged",
+    }
+}
+
+words! {
     /// When something optional is shown.
     When {
         /// If standard error is a terminal that can show it.

@@ -66,12 +66,12 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// Starts a build command with its interception; its watched calls go to `watcher`. `started` learns its process before
-    /// the command itself runs.
+    /// Starts a build command with its interception; its watched calls go to `watcher`. `started` learns its process, and the
+    /// one through whose root it finds the real tools, before the command itself runs.
     pub(crate) fn start(
         start: &Start<'_>,
         watcher: Arc<impl Watcher>,
-        started: impl FnOnce(u32),
+        started: impl FnOnce(u32, u32),
     ) -> Result<Self, StartError> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
@@ -107,7 +107,7 @@ impl Build {
         control: &UnixStream,
         start: &Start<'_>,
         watcher: Arc<impl Watcher>,
-        started: impl FnOnce(u32),
+        started: impl FnOnce(u32, u32),
     ) -> Result<(), StartError> {
         let (first, listener, rest) = receive(control)?;
         match first {
@@ -120,7 +120,7 @@ impl Build {
             None if start.plan.watch => return Err(StartError::Watch("no listener came".into())),
             None => {}
         }
-        started(self.pid());
+        started(self.pid(), rest.parse().unwrap_or_else(|_| std::process::id()));
         (&*control).write_all(&[1])?;
         let mut errno = [0u8; 4];
         // End of file: the command was executed, and the descriptor closed itself.
@@ -147,7 +147,7 @@ impl Build {
     }
 }
 
-fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
+pub(crate) fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
     let mut data = [0u8; 1024];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -157,8 +157,11 @@ fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    let first = if got.bytes == 0 { NO_MOUNTS } else { data[0] };
-    let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or(b"it ended early")).into_owned();
+    if got.bytes == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before the command began"));
+    }
+    let first = data[0];
+    let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or_default()).into_owned();
     Ok((first, listener, text))
 }
 
@@ -198,7 +201,7 @@ pub(crate) fn stop(root: u32, stuck: impl Fn() -> Vec<u32>, grace: Duration) {
         let (makes, others): (Vec<u32>, Vec<u32>) = all.iter().partition(|&&pid| is_make(pid));
         makes.iter().for_each(|&pid| kill(pid as i32, libc::SIGSTOP));
         let stuck = stuck();
-        let busy = others.iter().any(|pid| !stuck.contains(pid) && is_leaf(*pid));
+        let busy = others.iter().any(|pid| !stuck.contains(pid) && is_leaf(*pid) && is_alive(*pid));
         if !busy || Instant::now() > until {
             for pid in descendants(root) {
                 kill(pid as i32, libc::SIGSTOP);
@@ -222,6 +225,11 @@ fn is_make(pid: u32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| callers::is_make(&exe))
 }
 
+/// Whether a process has not ended: one that a frozen make has not been told of has no executable any more.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
 /// Whether a process has no children: something that works rather than waits.
 fn is_leaf(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
@@ -229,7 +237,7 @@ fn is_leaf(pid: u32) -> bool {
 }
 
 /// The regular files that a process has open for writing, those where the build's own output goes left out.
-fn open_for_writing(pid: u32, kept: &[Option<Sink>]) -> Vec<PathBuf> {
+pub(crate) fn open_for_writing(pid: u32, kept: &[Option<Sink>]) -> Vec<PathBuf> {
     let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     fds.flatten()
         .filter(|entry| {

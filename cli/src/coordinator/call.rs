@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ggr_backends::drive::Finished;
 use ggr_backends::scheduler::Urgency;
@@ -16,6 +16,8 @@ use tokio::net::UnixStream;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use super::stages;
+use crate::capture;
 use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
@@ -27,8 +29,18 @@ pub(crate) struct Call {
     pub(crate) invocation: Invocation,
     /// The caller's file mode creation mask.
     pub(crate) umask: u32,
-    /// Whether it may be answered before the tool has run.
-    pub(crate) may_defer: bool,
+    /// Whether it may be answered before the tool has run; nothing: not found out yet, of this process.
+    pub(crate) deferral: OnceLock<bool>,
+    /// The launcher.
+    pub(crate) pid: u32,
+}
+
+impl Call {
+    /// Whether it may be answered before the tool has run. Looks at the callers on the first use, which costs some dozen
+    /// system calls: a call whose result is recorded never asks.
+    pub(crate) fn may_defer(&self, session: &Session) -> bool {
+        *self.deferral.get_or_init(|| session.may_defer(self.pid))
+    }
 }
 
 /// What is to happen with a call.
@@ -59,10 +71,14 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
     let frame = read_frame(&mut stream).await?;
     let request = session.resolve(Request::from_frame(&frame)?);
     let tool = PathBuf::from(os(request.program.clone()));
+    if session.capture().programs().contains(&tool) {
+        return capture::serve(session, stream, pid, request).await;
+    }
+    session.capture().note_model(pid, &tool);
     if session.is_run_here(pid) {
         return run_here(&session, stream, pid, tool, false).await;
     }
-    let Some(call) = understand(&session, pid, request) else {
+    let Some(call) = understand(pid, request) else {
         session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8), None);
         return run_here(&session, stream, pid, tool, true).await;
     };
@@ -103,7 +119,7 @@ fn os(bytes: Vec<u8>) -> std::ffi::OsString {
     std::os::unix::ffi::OsStringExt::from_vec(bytes)
 }
 
-fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
+fn understand(pid: u32, request: Request) -> Option<Call> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
     let mut env = BTreeMap::new();
     for variable in request.env {
@@ -119,7 +135,7 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         dir: text(request.dir)?.into(),
         stderr_is_terminal: stderr_is_terminal(pid),
     };
-    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+    Some(Call { invocation, umask: request.umask, deferral: OnceLock::new(), pid })
 }
 
 fn stderr_is_terminal(pid: u32) -> bool {
@@ -172,16 +188,19 @@ pub(crate) async fn decide(session: &Arc<Session>, call: &Call) -> Answer {
 }
 
 async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
+    let plan = stages::chosen(session, plan);
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
     let nowhere = session.nowhere();
-    let defer = plan.deferrable && call.may_defer && nowhere.is_none() && !session.is_known_to_fail(last);
-    let hold_back = defer && session.is_trace();
-    if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
+    let defer =
+        || plan.deferrable && nowhere.is_none() && !session.is_known_to_fail(last) && call.may_defer(session);
+    let hold_back = session.is_trace() && defer();
+    if !hold_back && let Some(reductions) = stages::look_up(session, &plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
+    let defer = defer();
     session.keep_thunks(&plan);
     if let Some(why) = nowhere {
         return Answer::RunHere(Ended::Infra(why));
@@ -201,7 +220,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
         }
     }
-    match session.results(&ids, Urgency::Awaited).await {
+    match stages::outcome(session, &plan, &ids, Urgency::Awaited).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
         Err(ended) => Answer::RunHere(ended),
     }

@@ -1,5 +1,6 @@
 //! Calls that were answered before they ran: placeholders now, bytes later.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use ggr_models::Plan;
 use tokio::sync::watch;
 
 use super::call::Call;
-use super::placeholders::Placeholder;
+use super::placeholders::{Placeholder, keep_times};
 use super::session::{Ended, Session};
+use super::stages;
 use crate::report::Event;
 
 /// A deferred call, until its bytes are there.
@@ -77,7 +79,7 @@ async fn follow(session: Arc<Session>, mut deferred: Deferred) {
         // The session ends and nobody has asked: the placeholder stays.
         return;
     }
-    match session.results(&deferred.ids, Urgency::Eventual).await {
+    match stages::outcome(&session, &deferred.plan, &deferred.ids, Urgency::Eventual).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
@@ -116,13 +118,13 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
 /// Runs the real tool on the real tree in the caller's stead: a thunk's failure is believed only when it fails too. If it
 /// passes, its files take the placeholders' place.
 async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended) {
-    let last = *deferred.ids.last().expect("a plan has a thunk");
     let _slot = session.local_slot().await;
     let start = Instant::now();
+    let before: Vec<_> = deferred.placeholders.iter().map(|placeholder| placeholder.metadata()).collect();
     match real_tool(deferred).await {
         Ok(output) if output.status.success() => {
             session.note_doubt(&deferred.plan.label, ended, start.elapsed());
-            let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
+            let taken = tokio::task::block_in_place(|| take_over(session, deferred, &before, &output));
             match taken {
                 Ok(reduction) => session.resolve_externally(&deferred.ids, &reduction).await,
                 Err(error) => {
@@ -130,7 +132,7 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
                 }
             }
         }
-        Ok(_) => session.believe_failure(last).await,
+        Ok(_) => session.believe_failure(&deferred.plan, &deferred.ids).await,
         Err(error) => session.fail_build(format!("starting `{}`: {error}", deferred.plan.label)),
     }
 }
@@ -151,9 +153,20 @@ async fn real_tool(deferred: &Deferred) -> io::Result<std::process::Output> {
 
 /// Makes a reduction of the files that the real tool wrote, and fills the placeholders that it replaced: they may have
 /// been moved or linked elsewhere meanwhile.
-fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Output) -> io::Result<Reduction> {
+fn take_over(
+    session: &Session,
+    deferred: &Deferred,
+    before: &[Option<Metadata>],
+    output: &std::process::Output,
+) -> io::Result<Reduction> {
     let mut outputs = std::collections::BTreeMap::new();
-    for (placeholder, planned) in deferred.placeholders.iter().zip(&deferred.plan.outputs) {
+    for ((placeholder, planned), before) in
+        deferred.placeholders.iter().zip(&deferred.plan.outputs).zip(before)
+    {
+        if let Some(before) = before {
+            // The tool has written it now; the call was made then, and what make did since is newer.
+            keep_times(&File::open(&planned.path)?, before)?;
+        }
         let blob = session.ingest(&planned.path)?;
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,

@@ -14,6 +14,7 @@ mod materialize;
 mod placeholders;
 pub(crate) mod restore;
 mod session;
+mod stages;
 mod view;
 mod watched;
 
@@ -25,7 +26,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use build::{descendants, open_for_writing, receive};
 pub(crate) use call::{Answer, Call, decide};
+pub(crate) use callers::ancestor;
 pub(crate) use placeholders::fill_in_place;
 pub(crate) use session::{Output, Parts, Session};
 
@@ -47,6 +50,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long a build may take to end after it was interrupted.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
 
+/// How long after a build that did not start a signal to us is waited for.
+const NOTICED: Duration = Duration::from_millis(50);
+
 /// What stands between the build and its tools.
 pub(crate) struct Interception {
     /// Where the session's launcher is written.
@@ -55,6 +61,8 @@ pub(crate) struct Interception {
     pub(crate) socket: PathBuf,
     /// The real files of the tools to stand in for.
     pub(crate) tools: Vec<PathBuf>,
+    /// The real files of the programs to capture: only where the launcher is mounted over them.
+    pub(crate) programs: Vec<PathBuf>,
     /// The user's `PATH`.
     pub(crate) path: OsString,
     /// How calls are caught.
@@ -195,12 +203,13 @@ pub(crate) async fn run(
     let plan = enter::Plan {
         launcher: interception.launcher.clone(),
         tools: match interception.catch {
-            Catch::Mounts => interception.tools.clone(),
+            Catch::Mounts => [&interception.tools[..], &interception.programs].concat(),
             Catch::Links(_) | Catch::Nothing => Vec::new(),
         },
         watch: interception.watch,
         control: -1,
     };
+    session.capture().set_socket(socket);
     let standing = if interception.links().is_some() { Standing::Linked } else { Standing::Mounted };
     launcher::write(&plan.launcher, socket, standing).map_err(at(&plan.launcher))?;
     if let Some(links) = interception.links() {
@@ -212,9 +221,12 @@ pub(crate) async fn run(
     let start = Start { command, plan: &plan, interception };
     let mut end = pass(session, &start, &mut keeper).await;
     if matches!(end, Ok(None)) {
+        // Their launchers have been killed.
+        session.capture().settled().await;
         session.set_waiting();
         end = pass(session, &start, &mut keeper).await;
     }
+    session.capture().end().await.map_err(at(socket))?;
     server.abort();
     end?.ok_or_else(|| RunError::Broken("a call failed that nobody had deferred".into()))
 }
@@ -235,10 +247,18 @@ async fn pass(
 ) -> Result<Option<BuildEnd>, RunError> {
     let mut course = session.course();
     let mut interrupt = Interrupts::new()?;
-    let build = Build::start(start, Arc::clone(session), |root| {
-        session.set_root(root);
+    let started = Build::start(start, Arc::clone(session), |root, door| {
+        session.set_root(root, door);
         keeper.watch(root);
-    })?;
+    });
+    let build = match started {
+        Ok(build) => build,
+        Err(error) => {
+            // A signal to the whole group ends that process as well, perhaps before ours is noticed.
+            let signal = tokio::time::timeout(NOTICED, interrupt.next()).await;
+            return signal.map(|signal| Some(BuildEnd::Interrupted(signal))).map_err(|_| error.into());
+        }
+    };
     let root = build.pid();
     let mut waiting = tokio::task::spawn_blocking(move || build.wait());
     let status = tokio::select! {

@@ -223,6 +223,11 @@ impl Placeholder {
         Ok(())
     }
 
+    /// The file as it is now; nothing once it is real.
+    pub(crate) fn metadata(&self) -> Option<fs::Metadata> {
+        self.file.lock().expect("no holder panics").as_ref()?.metadata().ok()
+    }
+
     /// Whether this is the file at the path.
     pub(crate) fn stands_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
@@ -255,7 +260,7 @@ fn new_file(path: &Path) -> io::Result<(File, bool)> {
 }
 
 /// Sets a file's times back to what they were: make compares them.
-fn keep_times(file: &File, before: &fs::Metadata) -> io::Result<()> {
+pub(crate) fn keep_times(file: &File, before: &fs::Metadata) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: before.atime(), tv_nsec: before.atime_nsec() as _ },
         last_modification: Timespec { tv_sec: before.mtime(), tv_nsec: before.mtime_nsec() as _ },

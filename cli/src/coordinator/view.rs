@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
@@ -16,7 +17,7 @@ use ggr_models::{FileView, Found};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::placeholders::Placeholders;
-use super::watched::{Standing, Watched};
+use super::watched::{Look, Standing, Watched};
 use crate::intercept::supervisor::FileId;
 
 fn number(path: &Path) -> u64 {
@@ -64,12 +65,18 @@ impl View {
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
-        let Ok(meta) = fs::metadata(path) else { return };
+        if let Ok(meta) = fs::metadata(path) {
+            self.remember_stat(&meta, blob);
+        }
+    }
+
+    /// As [`remember`](Self::remember), of a file of which this is the `stat`.
+    pub(crate) fn remember_stat(&self, meta: &Metadata, blob: BlobId) {
         let file = (meta.dev(), meta.ino());
         if !self.unwatched.load(Ordering::Acquire)
             && !self.distrusted.read().expect("no holder panics").contains(&file)
         {
-            self.own.write().expect("no holder panics").insert(file, (Stamp::of(&meta), blob));
+            self.own.write().expect("no holder panics").insert(file, (Stamp::of(meta), blob));
         }
     }
 
@@ -86,9 +93,15 @@ impl View {
         self.watched.forget(file);
     }
 
+    /// What is found at the path may be remembered. Not where nobody tells who opens files: bytes that are stored through a
+    /// mapping come without an event.
+    fn begin_look(&self, path: &Path) -> Option<Look> {
+        if self.unwatched.load(Ordering::Acquire) { None } else { self.watched.look(path) }
+    }
+
     /// Hashes a file, and remembers it until it changes.
     fn look(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        let look = self.watched.look(path);
+        let look = self.begin_look(path);
         let meta = self.regular(path)?;
         let (blob, executable) = match self.of_our_own(&meta) {
             Some(blob) => (blob, meta.mode() & 0o111 != 0),
@@ -109,6 +122,26 @@ impl View {
         let own = self.own.read().expect("no holder panics");
         let (stamp, blob) = own.get(&(meta.dev(), meta.ino()))?;
         (*stamp == Stamp::of(meta) && self.store.contains(*blob).ok()?).then_some(*blob)
+    }
+
+    /// The stamp and the hash of a regular file, which need not be in the store.
+    ///
+    /// # Errors
+    /// Those of reading; also a file that changed meanwhile.
+    pub(crate) fn digest(&self, path: &Path) -> io::Result<(Stamp, BlobId)> {
+        let meta = self.regular(path)?;
+        let stamp = Stamp::of(&meta);
+        if let Some(blob) = self.of_our_own(&meta).or_else(|| self.memo.get(&stamp)) {
+            return Ok((stamp, blob));
+        }
+        let began = SystemTime::now();
+        let file = fs::File::open(path)?;
+        let blob = BlobId::of_reader(&file)?;
+        if Stamp::of(&file.metadata()?) != stamp {
+            return Err(io::Error::other("it changed while it was read"));
+        }
+        self.memo.insert(stamp, blob, began);
+        Ok((stamp, blob))
     }
 
     fn regular(&self, path: &Path) -> io::Result<Metadata> {
@@ -133,7 +166,7 @@ impl FileView for View {
             None => {}
         }
         let Ok(meta) = fs::metadata(path) else {
-            if let Some(look) = self.watched.look(path)
+            if let Some(look) = self.begin_look(path)
                 && fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             {
                 self.watched.learn(look, Standing::Nothing, None);
@@ -153,10 +186,7 @@ impl FileView for View {
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
-        if self.watched.known(path).is_some_and(|known| !known.is_link) {
-            return None;
-        }
-        fs::read_link(path).ok()
+        self.watched.link_target(path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ggr_backends::drive::Finished;
+use ggr_backends::memo::Stamp;
 use ggr_backends::store::Remove;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::Plan;
@@ -13,6 +14,7 @@ use ggr_models::Plan;
 use super::Session;
 use crate::coordinator::call::Call;
 use crate::coordinator::materialize;
+use crate::intercept::supervisor::FileId;
 use crate::report::Event;
 
 impl Session {
@@ -39,6 +41,16 @@ impl Session {
         self.store.put_bytes(bytes).map_err(io::Error::other)
     }
 
+    /// The stamp and the hash of a regular file, which need not be in the store.
+    pub(crate) fn digest(&self, path: &Path) -> io::Result<(Stamp, BlobId)> {
+        self.view.digest(path)
+    }
+
+    /// Notes that a file is about to be changed by a captured program.
+    pub(crate) fn distrust(&self, file: FileId) {
+        self.view.distrust(file);
+    }
+
     /// Notes what a file of the user's holds, which was just written.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
         self.view.remember(path, blob);
@@ -63,8 +75,14 @@ impl Session {
                     (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask))
                 }
             };
-            materialize::write(&self.checked_bytes(entry.blob)?, path, permissions)?;
-            self.view.remember(path, entry.blob);
+            let written = materialize::write(&self.store.path(entry.blob), entry.blob, path, permissions);
+            if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                // What cannot be removed is found damaged again.
+                let _ = self.store.remove(entry.blob);
+            }
+            if let Some(meta) = written? {
+                self.view.remember_stat(&meta, entry.blob);
+            }
             self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
         Ok(())
