@@ -1,6 +1,7 @@
 //! Integration tests: real `ggr` processes in fresh directories. The oracle over all: `ggr` and the plain tool give the same
 //! bytes, exit code, standard output and standard error.
 
+mod benches;
 mod builds;
 mod capture;
 mod examples;

@@ -7,6 +7,7 @@ pub mod bench;
 mod blobs;
 pub mod guest;
 mod harvest;
+pub mod net;
 mod sandbox;
 mod stage;
 pub mod worker;

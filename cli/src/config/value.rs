@@ -183,7 +183,7 @@ const UNITS: &[(&str, u32)] = &[("K", 10), ("M", 20), ("G", 30), ("T", 40)];
 
 impl ByteSize {
     /// Reads a size; letters in either case, `B` or `iB` at the end or not.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let upper = text.trim().to_ascii_uppercase();
         let digits = upper.trim_end_matches("IB").trim_end_matches('B').trim_end();
         let (number, shift) = UNITS

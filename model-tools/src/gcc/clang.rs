@@ -6,8 +6,9 @@
 
 use std::path::Path;
 
-use super::flags::{self, Flag, Meaning};
-use super::source::Personality;
+use super::call::{Call, Source};
+use super::flags::{self, Flag, Meaning, Mode};
+use super::source::{Language, Personality};
 use crate::inputs::InputSet;
 use crate::model::{FileView, Found, Reason};
 use crate::models::tool_name;
@@ -41,6 +42,23 @@ impl Dialect {
 /// Which of Clang's drivers runs: all are one file, and the name that it is called by says which.
 pub(super) fn personality(called: &str) -> Personality {
     Personality::of(&tool_name(Path::new(called))).unwrap_or(Personality::C)
+}
+
+/// Makes sure that the call leaves what GCC's rules say.
+///
+/// # Errors
+/// Why it must run here.
+pub(super) fn check(call: &Call) -> Result<(), Reason> {
+    if call.native {
+        return Err(Reason::LocalFlag("native".to_owned()));
+    }
+    let assembler =
+        |source: &Source| matches!(source.language, Language::Assembler | Language::AssemblerWithCpp);
+    // GCC writes nothing then; Clang the preprocessed text.
+    if call.mode == Mode::Compile && call.sources.iter().any(assembler) {
+        return Err(Reason::Other("assembler text is only preprocessed".to_owned()));
+    }
+    Ok(())
 }
 
 /// Files that say which distribution this is: some defaults depend on it (`clang/lib/Driver/Distro.cpp`).

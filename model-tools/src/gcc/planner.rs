@@ -64,8 +64,8 @@ impl<'a> Planner<'a> {
             personality.ok_or_else(|| Reason::NoModel(invocation.program.display().to_string()))?;
         let expanded = response::expand(&invocation.args, &invocation.dir, files)?;
         let call = call::parse(expanded.args.get(1..).unwrap_or_default(), personality, dialect)?;
-        if call.native && dialect == Dialect::Clang {
-            return Err(Reason::LocalFlag("native".to_owned()).into());
+        if dialect == Dialect::Clang {
+            clang::check(&call)?;
         }
         let args = match call.native {
             true => gcc.natives.spell_out(&invocation.program, &expanded.args, &call, files)?,

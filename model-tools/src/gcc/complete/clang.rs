@@ -78,6 +78,7 @@ const LOCAL: &[(&str, &str)] = &[
     ("clang -c main.c -fbogus", "unknown flag `-fbogus`"),
     ("clang -c main.c -march=native", "flag `native` is run here"),
     ("clang -c main.c -Xclang -ast-dump", "unknown flag `-Xclang`"),
+    ("clang -S k.S -Iinc -o out/k.s", "assembler text is only preprocessed"),
     ("clang -S -emit-llvm main.c", "flag `-emit-llvm` is run here"),
     ("clang -c src/a.c", "the preprocessor fails"),
 ];
