@@ -253,6 +253,23 @@ fn what_cannot_be_repeated_is_not_remembered() {
 }
 
 #[test]
+fn a_temporary_file_with_a_random_name_is_no_hindrance_unless_it_stays() {
+    is_repeated(&[
+        ("Makefile", "out: a.po\n\tmsgfmt -o a.mo a.po && base64 a.mo > $@ && rm a.mo\n"),
+        (
+            "a.po",
+            "msgid \"\"\nmsgstr \"Content-Type: text/plain; charset=UTF-8\\n\"\n\nmsgid \"a\"\nmsgstr \"b\"\n",
+        ),
+    ]);
+    let makes = "import os; n = os.urandom(8).hex(); open(n, 'x').write('text');";
+    is_repeated(&[("Makefile", &format!("out:\n\t/usr/bin/python3 -c \"{makes} os.rename(n, 'out')\"\n"))]);
+    is_not_remembered(
+        &[("Makefile", &format!("out:\n\t/usr/bin/python3 -c \"{makes} open('out', 'w')\"\n"))],
+        "it asks for random bytes",
+    );
+}
+
+#[test]
 fn the_size_of_what_is_not_made_yet_is_real() {
     Twin::new()
         .file("a.c", "int a(void) { return 1; }\n")

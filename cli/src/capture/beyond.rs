@@ -1,18 +1,77 @@
 //! What a program does beyond naming files: it prints, reads its standard input, asks for random bytes, connects.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use ggr_backends::store::captures::Ask;
 
 use super::answers;
 use super::caller::Input;
+use super::calls::Access;
+use super::places::{self, Place};
 use super::recorder::{LastWrite, MAX_PRINTED, Recorder};
 use crate::intercept::sys::read_memory;
 
 /// How often perl opens the device when it starts (5.36, by `strace`).
 const PERL_SEEDS: u32 = 2;
 
+/// The largest call for random bytes that is taken for the seed of a hash table or the name of a temporary file: perl, python
+/// and glibc ask for 8 to 24. What a program asks for itself is more.
+const SEED: u64 = 24;
+
+/// Why a run with random bytes is not remembered.
+const ASKS: &str = "it asks for random bytes";
+
+/// Who asked for random bytes and waited for them, as gnulib's `tempname` does, must take them for a name: its next call makes
+/// a file by a name that nothing has, and no such name is there when the run has ended.
+#[derive(Debug, Default)]
+pub(super) struct RandomNames {
+    /// Threads whose next call must make a file.
+    asked: HashSet<u32>,
+    /// The files that were made.
+    made: Vec<PathBuf>,
+}
+
 impl Recorder {
+    /// A call of `getrandom`. A seed is asked for without waiting.
+    pub(super) fn random_bytes(&mut self, thread: u32, len: u64, flags: u32) {
+        if len > SEED {
+            self.refuse(ASKS);
+        } else if flags & libc::GRND_NONBLOCK == 0 {
+            self.names.asked.insert(thread);
+        }
+    }
+
+    /// Looks at each call for what a thread does with the random bytes that it has just asked for.
+    pub(super) fn random_name(&mut self, thread: u32, access: &Access) {
+        if self.names.asked.is_empty() || *access == Access::Nothing || !self.names.asked.remove(&thread) {
+            return;
+        }
+        let exclusive = libc::O_CREAT | libc::O_EXCL;
+        let at = match access {
+            // A number that would make some names likelier than others is thrown away, and another asked for.
+            Access::Random(..) => {
+                self.names.asked.insert(thread);
+                return;
+            }
+            Access::Open(at, Some(flags), _) if flags & exclusive == exclusive => *at,
+            Access::Make(at) => *at,
+            _ => return self.refuse(ASKS),
+        };
+        match places::place(thread, at) {
+            Place::Path(path) => self.names.made.push(path.into()),
+            _ => self.refuse(ASKS),
+        }
+    }
+
+    /// A random name that is left, or bytes that became none, cannot be repeated. To be asked when the run has ended.
+    pub(super) fn settle_names(&mut self) {
+        let is_left = |path: &PathBuf| path.symlink_metadata().is_ok();
+        if !self.names.asked.is_empty() || self.names.made.iter().any(is_left) {
+            self.refuse(ASKS);
+        }
+    }
+
     /// Perl reads the two seeds of its hash tables from the device when it starts. A script that asks for more is told apart.
     pub(super) fn random(&mut self, pid: u32) {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();

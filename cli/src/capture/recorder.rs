@@ -14,6 +14,7 @@ use ggr_backends::store::captures::{Answer, Ask, Question};
 use ggr_ir::BlobId;
 
 use super::answers;
+use super::beyond::RandomNames;
 use super::caller::{Caller, Input, Outputs};
 use super::calls::{self, Access, At};
 use super::places::{self, Place};
@@ -26,10 +27,6 @@ const MAX_FACTS: usize = 50_000;
 
 /// How many bytes a run may print, and be remembered.
 pub(super) const MAX_PRINTED: usize = 64 << 20;
-
-/// The largest call for random bytes that is taken for the seed of a hash table or the name of a temporary file: perl, python
-/// and glibc ask for 8 to 24 without waiting. What a program asks for itself is more, or waits.
-const SEED: u64 = 24;
 
 /// Programs that run builds: what they call should be caught call by call.
 const DRIVERS: [&str; 10] =
@@ -73,6 +70,8 @@ pub(super) struct Recorder {
     pub(super) last_writes: HashMap<u32, LastWrite>,
     /// How often each process has opened the device of random bytes since it was executed.
     pub(super) seeds: HashMap<u32, u32>,
+    /// Random bytes that became the names of temporary files.
+    pub(super) names: RandomNames,
     /// Why the run cannot be remembered: the first reason.
     pub(super) refused: Option<String>,
 }
@@ -92,6 +91,7 @@ impl Recorder {
             printed: [Vec::new(), Vec::new()],
             last_writes: HashMap::new(),
             seeds: HashMap::new(),
+            names: RandomNames::default(),
             refused: None,
         }
     }
@@ -106,7 +106,9 @@ impl Recorder {
     /// Takes a call down. The kernel carries it out when this has returned.
     pub(super) fn take(&mut self, call: &Notification) {
         let pid = call.pid;
-        match calls::decode(&call.data) {
+        let access = calls::decode(&call.data);
+        self.random_name(pid, &access);
+        match access {
             Access::Open(at, flags, mode) => self.open(pid, at, flags, mode),
             Access::Stat(at, follows) => {
                 self.ask_at(pid, at, if follows { Ask::Look } else { Ask::LookAtLink })
@@ -139,11 +141,7 @@ impl Recorder {
                 }
             }
             Access::Connect(address, len) => self.connect(pid, address, len),
-            Access::Random(len, flags) => {
-                if len > SEED || flags & libc::GRND_NONBLOCK == 0 {
-                    self.refuse("it asks for random bytes");
-                }
-            }
+            Access::Random(len, flags) => self.random_bytes(pid, len, flags),
             Access::Refused(why) => self.refuse(why),
         }
     }

@@ -179,6 +179,7 @@ impl Ended {
         }
         let code = (self.status >> 8) as u8;
         let reply = Reply::Exit { code, stdout: Vec::new(), stderr: Vec::new() };
+        self.recorder.settle_names();
         let lasting = self.recorder.refused.clone();
         let run = match &lasting {
             Some(why) => Err(why.clone()),
