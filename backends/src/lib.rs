@@ -9,6 +9,7 @@ pub mod contract;
 pub mod drive;
 pub mod durations;
 pub mod jobserver;
+pub mod lambda;
 pub mod local;
 pub mod memo;
 pub mod null;

@@ -11,6 +11,7 @@ mod error;
 mod exit;
 mod hidden;
 mod intercept;
+mod places;
 mod report;
 mod run;
 

@@ -2,19 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ggr_backends::backend::Backend;
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
-use ggr_backends::jobserver::Jobserver;
-use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::memo::StatMemo;
 use ggr_backends::store::{FsReductionCache, FsStore};
-use ggr_backends::twice::Twice;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
@@ -24,7 +19,8 @@ use crate::commands::Context;
 use crate::config::{Intercept, Mode};
 use crate::coordinator::{Interception, Output, Parts, Session, heal};
 use crate::error::Error;
-use crate::report::{self, Event, Reporter};
+use crate::places;
+use crate::report::{self, Reporter};
 
 /// An opened session with what has to be put away after it.
 pub(crate) struct Workshop {
@@ -82,15 +78,7 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
-        let local = LocalBackend::start(LocalOptions {
-            command: vec!["/proc/self/exe".into(), "worker".into()],
-            slots,
-            store: store_root,
-            jobserver: jobserver(context),
-        });
-        let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
-        let backends: Vec<Arc<dyn Backend>> =
-            vec![verified(Arc::new(local), config.verify_rate.value, &reporter)];
+        let backends = places::open(context, &store, &reporter).await?;
         let models = Arc::new(open_models(context, &repo)?);
         let options = DriverOptions {
             cache: Some(Arc::clone(&cache)),
@@ -178,28 +166,9 @@ fn limits(context: &Context) -> Limits {
     }
 }
 
-/// The pool of the make whose recipe we are.
-fn jobserver(context: &Context) -> Option<Jobserver> {
-    let makeflags = context.env.value("MAKEFLAGS")?.to_str()?;
-    Jobserver::from_makeflags(makeflags).unwrap_or_else(|e| {
-        context.note(&e.to_string());
-        None
-    })
-}
-
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
     let described = context.config.tools.iter().flat_map(|tables| tables.tools.iter().cloned());
     Ok(Models::standard(&repo.memo_file("models")).with_tools(described))
-}
-
-/// One thunk in `rate` is run twice; none if it is 0.
-fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dyn Backend> {
-    let Some(rate) = NonZeroU32::new(rate) else { return backend };
-    let reporter = reporter.clone();
-    Arc::new(Twice::new(backend, rate, move |job, names| {
-        let text = format!("`{}` is not deterministic: two runs differ in {}", job.label, names.join(", "));
-        reporter.report(&Event::Note { text });
-    }))
 }
 
 /// The calls look after their own doubts: each waits for its verdict.

@@ -6,6 +6,13 @@
 pub mod bench;
 mod blobs;
 mod harvest;
+pub mod lambda;
 mod sandbox;
 mod stage;
 pub mod worker;
+
+/// The relocation layer's arithmetic of paths, for its tests.
+#[cfg(test)]
+#[path = "../relocate/paths.rs"]
+#[allow(dead_code, missing_docs, clippy::new_without_default)]
+mod relocated_paths;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::layers::Config;
-use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Span, When, parse_duration};
+use super::value::{ByteSize, Intercept, Mode, Origin, Places, Raw, Sourced, Span, When, parse_duration};
 
 /// One key.
 #[derive(Debug)]
@@ -96,8 +96,8 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run", "a backend (there is one now: `local`)",
-        field!(backend, |raw| raw.text().filter(|text| *text == "local")?.to_owned(), |value| value.clone())),
+        "where thunks run; of several, the first is filled first", "`local`, `lambda` or `local,lambda`",
+        field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
     key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
         "colours in ggr's own messages", "`auto`, `always` or `never`",
         field!(color, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),
@@ -110,6 +110,18 @@ pub(crate) static KEYS: &[Key] = &[
     key!("intercept", Some("GGR_INTERCEPT"), Some("--intercept"), UNSAFE,
         "how tool calls are caught", "`auto`, `mount` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("lambda-endpoint", Some("GGR_LAMBDA_ENDPOINT"), None, UNSAFE,
+        "the address of the Lambda service", "a URL",
+        field!(lambda_endpoint, |raw| Some(raw.text()?.to_owned()), |value| value.clone().unwrap_or_else(|| "AWS".to_owned()))),
+    key!("lambda-function", Some("GGR_LAMBDA_FUNCTION"), None, UNSAFE,
+        "what the functions' names begin with; `-0`, `-1`, … follow, one for each 1,000 thunks at once", "a name",
+        field!(lambda_function, |raw| raw.text().filter(|text| !text.is_empty())?.to_owned(), |value| value.clone())),
+    key!("lambda-slots", Some("GGR_LAMBDA_SLOTS"), None, SAFE,
+        "how many thunks run on Lambda side by side", "a whole number from 1",
+        field!(lambda_slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),
+    key!("lambda-store", Some("GGR_LAMBDA_STORE"), None, UNSAFE,
+        "a directory that is there under the same path in the functions (Amazon EFS)", "an absolute path",
+        field!(lambda_store, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
     key!("max-cache", Some("GGR_MAX_CACHE"), Some("--max-cache"), UNSAFE,
         "size limit of the store; what was used longest ago goes first", "a size such as `10G`",
         field!(max_cache, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),

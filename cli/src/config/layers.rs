@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Mode, Origin, Raw, Sourced, Span, When};
+use super::value::{ByteSize, Intercept, Mode, Origin, Places, Raw, Sourced, Span, When};
 use crate::env::Environment;
 
 /// The name of a project's file.
@@ -21,7 +21,7 @@ const PROJECT_FILE: &str = "ggr.toml";
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// Where thunks run.
-    pub(crate) backend: Sourced<String>,
+    pub(crate) backend: Sourced<Places>,
     /// Colours in ggr's own messages.
     pub(crate) color: Sourced<When>,
     /// File for compile_commands.json.
@@ -30,6 +30,14 @@ pub(crate) struct Config {
     pub(crate) dir: Sourced<Option<PathBuf>>,
     /// How tool calls are caught.
     pub(crate) intercept: Sourced<Intercept>,
+    /// The Lambda service; nothing: what the SDK finds.
+    pub(crate) lambda_endpoint: Sourced<Option<String>>,
+    /// What the functions' names begin with.
+    pub(crate) lambda_function: Sourced<String>,
+    /// How many thunks run on Lambda side by side.
+    pub(crate) lambda_slots: Sourced<NonZeroUsize>,
+    /// A directory that functions mount.
+    pub(crate) lambda_store: Sourced<Option<PathBuf>>,
     /// Size limit of the store.
     pub(crate) max_cache: Sourced<ByteSize>,
     /// Address space of one process of a thunk; 0 for no limit.
@@ -73,11 +81,16 @@ impl Config {
         let slots = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let limits = ggr_ir::Limits::default();
         Self {
-            backend: Sourced::default_of("local".to_owned()),
+            backend: Sourced::default_of(Places { local: true, lambda: false }),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),
             intercept: Sourced::default_of(Intercept::Auto),
+            lambda_endpoint: Sourced::default_of(None),
+            lambda_function: Sourced::default_of("ggr".to_owned()),
+            // What a new account may run at once.
+            lambda_slots: Sourced::default_of(NonZeroUsize::new(1000).expect("1000 is not 0")),
+            lambda_store: Sourced::default_of(None),
             // 20 GiB holds some hundred builds of a program of Git's size, objects with debug information.
             max_cache: Sourced::default_of(ByteSize(20 << 30)),
             memory_limit: Sourced::default_of(ByteSize(limits.memory)),

@@ -51,6 +51,43 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where thunks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// On this machine; filled before the other.
+    pub(crate) local: bool,
+    /// On AWS Lambda.
+    pub(crate) lambda: bool,
+}
+
+impl Places {
+    /// Reads names separated by commas, each at most once.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut places = Self { local: false, lambda: false };
+        for name in text.split(',') {
+            let place = match name.trim() {
+                "local" => &mut places.local,
+                "lambda" => &mut places.lambda,
+                _ => return None,
+            };
+            if std::mem::replace(place, true) {
+                return None;
+            }
+        }
+        Some(places)
+    }
+}
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.local, self.lambda) {
+            (true, true) => "local,lambda",
+            (false, true) => "lambda",
+            (_, false) => "local",
+        })
+    }
+}
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced<T> {

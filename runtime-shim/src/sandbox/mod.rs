@@ -18,7 +18,7 @@ mod dev;
 mod init;
 pub(crate) mod message;
 pub(crate) mod own;
-mod sys;
+pub(crate) mod sys;
 mod view;
 pub(crate) mod zygote;
 

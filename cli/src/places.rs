@@ -1,0 +1,96 @@
+//! The places where a session's thunks run.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ggr_backends::backend::Backend;
+use ggr_backends::jobserver::Jobserver;
+use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Price, Remote, connect};
+use ggr_backends::local::{LocalBackend, LocalOptions};
+use ggr_backends::store::FsStore;
+use ggr_backends::twice::Twice;
+use ggr_ir::ObjectStore;
+use ggr_ir::protocol::lambda::StoreAddress;
+
+use crate::commands::Context;
+use crate::error::Error;
+use crate::report::{Event, Reporter};
+
+/// Lambda gives a function 1,000 environments each 10 seconds, so there is a function for each 1,000 thunks at once.
+const ENVIRONMENTS: usize = 1000;
+
+/// What `ggr lambda deploy` gives a function.
+const MEMORY_MB: u32 = 1769;
+
+/// Lambda's longest.
+const FUNCTION_LIMIT: Duration = Duration::from_secs(900);
+
+/// Opens each place that the configuration names, in the order in which they are filled.
+pub(crate) async fn open(
+    context: &Context,
+    store: &Arc<FsStore>,
+    reporter: &Reporter,
+) -> Result<Vec<Arc<dyn Backend>>, Error> {
+    let places = context.config.backend.value;
+    let mut backends = Vec::new();
+    if places.local {
+        backends.push(local(context, store)?);
+    }
+    if places.lambda {
+        backends.push(lambda(context, store).await);
+    }
+    let rate = context.config.verify_rate.value;
+    Ok(backends.into_iter().map(|backend| verified(backend, rate, reporter)).collect())
+}
+
+fn local(context: &Context, store: &FsStore) -> Result<Arc<dyn Backend>, Error> {
+    let local = LocalBackend::start(LocalOptions {
+        command: vec!["/proc/self/exe".into(), "worker".into()],
+        slots: context.config.slots.value.get(),
+        store: store.local_root().expect("this store is on this machine").to_owned(),
+        jobserver: jobserver(context),
+    });
+    let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
+    Ok(Arc::new(local))
+}
+
+async fn lambda(context: &Context, store: &Arc<FsStore>) -> Arc<dyn Backend> {
+    let config = &context.config;
+    let slots = config.lambda_slots.value.get();
+    let functions =
+        (0..slots.div_ceil(ENVIRONMENTS)).map(|n| format!("{}-{n}", config.lambda_function.value));
+    let remote = config.lambda_store.value.as_ref().map(|dir| Remote {
+        store: Arc::new(FsStore::new(dir)),
+        address: StoreAddress::Directory(dir.to_string_lossy().into_owned()),
+    });
+    Arc::new(LambdaBackend::new(LambdaOptions {
+        connection: connect(config.lambda_endpoint.value.as_deref()).await,
+        functions: functions.collect(),
+        slots,
+        local: Arc::clone(store),
+        remote,
+        memory_mb: MEMORY_MB,
+        function_limit: FUNCTION_LIMIT,
+        price: Price::default(),
+    }))
+}
+
+/// The pool of the make whose recipe we are.
+fn jobserver(context: &Context) -> Option<Jobserver> {
+    let makeflags = context.env.value("MAKEFLAGS")?.to_str()?;
+    Jobserver::from_makeflags(makeflags).unwrap_or_else(|e| {
+        context.note(&e.to_string());
+        None
+    })
+}
+
+/// One thunk in `rate` is run twice; none if it is 0.
+fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dyn Backend> {
+    let Some(rate) = NonZeroU32::new(rate) else { return backend };
+    let reporter = reporter.clone();
+    Arc::new(Twice::new(backend, rate, move |job, names| {
+        let text = format!("`{}` is not deterministic: two runs differ in {}", job.label, names.join(", "));
+        reporter.report(&Event::Note { text });
+    }))
+}
