@@ -121,6 +121,22 @@ fn stat_sees_the_real_size() {
 }
 
 #[test]
+fn programs_that_look_at_sizes_see_the_real_ones() {
+    for recipe in [
+        "find . -name a.o -printf '%s\\n'",
+        "du -b a.o",
+        "stat -c %s a.o",
+        "ls -s --block-size=1 a.o | cut -d ' ' -f 2",
+        "/usr/bin/test -s a.o && echo yes",
+        "env [ -s a.o ] && echo yes",
+        "find . -name a.o -size -200c",
+        "tar cf - a.o | tar tvf - | tr -s ' ' | cut -d ' ' -f 3",
+    ] {
+        check_alone(&format!("$(CC) -c a.c -o a.o\n{recipe}"));
+    }
+}
+
+#[test]
 fn objcopy_and_strip_work_on_real_programs() {
     check(
         "objcopy --only-keep-debug prog prog.debug\nstrip -o prog.stripped prog\nobjcopy -O binary -j .text a.o out",

@@ -5,6 +5,7 @@ mod builds;
 mod examples;
 mod faults;
 mod hazards;
+mod hosts;
 mod never_worse;
 mod twin;
 mod usage;

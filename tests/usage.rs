@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::twin::{Field, Twin, differences, ggr, placeholders, skipped, snapshot};
@@ -148,6 +149,128 @@ fn events_traces_and_compile_commands_are_json() {
     for line in events.lines() {
         serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON");
     }
+}
+
+/// A tool of the user's whose output is another each time.
+const CLOCK: &str = "[[tool]]\nname = \"clock\"\noutputs = [\"*\"]\nprograms = [\"/usr/bin/date\"]\n";
+
+#[test]
+fn verify_rate_finds_a_tool_that_makes_other_bytes_each_time() {
+    let field = Field::new();
+    let tool = field.tree().join("bin");
+    field.lay(&[
+        ("ggr.toml".into(), CLOCK.into()),
+        ("bin/clock".into(), "#!/bin/sh\nexec /usr/bin/date +%N > \"$1\"\n".into()),
+        ("a.c".into(), "int a;\n".into()),
+        ("Makefile".into(), "all:\n\tclock out\n\t$(CC) -c a.c\n".into()),
+    ]);
+    let path = format!("{}:/usr/bin:/bin", tool.display());
+    let make = |words: &str| text(&run(field.ggr(words).env("PATH", &path)).stderr);
+    let said = make("--verify-rate 1 make");
+    assert!(said.contains("is not deterministic: two runs differ in"), "{said}");
+    assert_eq!(said.matches("is not deterministic").count(), 1, "gcc is: {said}");
+    fs::remove_dir_all(field.tree().join(".ggr")).expect("the build made it");
+    let said = make("--verify-rate 0 make");
+    assert!(!said.contains("is not deterministic"), "{said}");
+}
+
+#[test]
+fn a_build_collects_what_is_over_the_limit_once_an_hour() {
+    let field = field();
+    check(&field, "--max-cache 1K make", 0, &[]);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3601);
+    // What was used within the last quarter of an hour is kept whatever the limit.
+    let age = |path: &Path| {
+        fs::File::options()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.set_modified(long_ago))
+            .expect("it is there");
+    };
+    for entry in walkdir::WalkDir::new(field.tree().join(".ggr/reductions")) {
+        let entry = entry.expect("nobody changes it");
+        if entry.file_type().is_file() {
+            age(entry.path());
+        }
+    }
+    fs::write(field.tree().join("a.h"), "#define A 1\n").expect("it is ours");
+    let output = check(&field, "--max-cache 1K make", 0, &[]);
+    assert!(!text(&output.stderr).contains("not used for longest"), "{}", text(&output.stderr));
+    age(&field.tree().join(".ggr/memo/collected"));
+    fs::write(field.tree().join("a.h"), "#define A 2\n").expect("it is ours");
+    check(&field, "--max-cache 1K make", 0, &["from the cache, what was not used for longest"]);
+    fs::remove_file(field.tree().join("prog")).expect("it was built");
+    check(&field, "make", 0, &[]);
+    assert_eq!(field.command("./prog").status().expect("it is a program").code(), Some(2));
+}
+
+#[test]
+fn bench_measures_the_scheduler_and_sandboxes() {
+    let field = Field::new();
+    let output = check(&field, "bench scale 20000 --json", 0, &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(report["thunks"], 20_000);
+    assert!(report["per_second"].as_f64().is_some_and(|rate| rate > 1000.0), "{report}");
+    let output = check(&field, "bench sleep 20 0.2 --json", 0, &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let seconds = report["seconds"].as_f64().expect("it is a number");
+    // One after the other they would sleep for four seconds.
+    assert!((0.2..3.9).contains(&seconds), "{report}");
+}
+
+#[test]
+fn a_jobserver_that_cannot_be_used_is_told_once() {
+    let field = field();
+    let mut command = field.ggr("make");
+    command.env("MAKEFLAGS", " -j2 --jobserver-auth=77,78");
+    let output = run(&mut command);
+    let said = text(&output.stderr);
+    // make says it as well.
+    let lines = said.lines().filter(|line| line.starts_with("ggr: ") && line.contains("jobserver"));
+    assert_eq!(lines.count(), 1, "{said}");
+}
+
+#[test]
+fn a_jobserver_that_breaks_on_the_way_is_told_once() {
+    let field = Field::new();
+    let source = |n: u32| (format!("{n}.c"), format!("int f{n};\n"));
+    let makefile = ("Makefile".to_owned(), "all: 1.o 2.o 3.o 4.o\n".to_owned());
+    field.lay(&(1..=4).map(source).chain([makefile]).collect::<Vec<_>>());
+    // Descriptor 8 is a pipe that nobody writes to any more. make itself is spared it.
+    let script = "exec 8< <(:) 9> >(exec cat > /dev/null)
+        MAKEFLAGS=' -j4 --jobserver-auth=8,9' \"$0\" -j4 env -u MAKEFLAGS make -j4";
+    let output = run(field.command("bash").arg("-c").arg(script).arg(ggr()));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("make's jobserver broke").count(), 1, "{said}");
+}
+
+#[test]
+fn a_build_after_a_trace_leaves_no_placeholder() {
+    let field = Field::new();
+    let files = [
+        ("Makefile", "prog: a.o b.o\n\t$(CC) a.o b.o -o prog\n"),
+        ("a.c", "int main(void) { return 0; }\n"),
+        ("b.c", "int b;\n"),
+    ];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    field.lay(&files);
+    assert!(field.command("make").status().expect("make can be run").success());
+    let expected = snapshot(&field.tree());
+    field.clear();
+    field.lay(&files);
+    check(&field, "trace make", 0, &["3 placeholders are left"]);
+    check(&field, "make", 0, &["3 were made real and 0 removed"]);
+    assert_eq!(differences(&expected, &snapshot(&field.tree())), Vec::<String>::new());
+    // What was traced cannot be made, which only the next build finds out.
+    field.lay(&[("b.c".to_owned(), "int b = none;\n".to_owned())]);
+    fs::remove_file(field.tree().join("b.o")).expect("it was built");
+    check(&field, "trace make", 0, &["2 placeholders are left"]);
+    check(&field, "make", 2, &["0 were made real and 2 removed", "none"]);
+    assert!(placeholders(&snapshot(&field.tree())).is_empty());
+    field.lay(&files);
+    check(&field, "make", 0, &[]);
+    assert_eq!(differences(&expected, &snapshot(&field.tree())), Vec::<String>::new());
 }
 
 #[test]

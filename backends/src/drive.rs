@@ -15,6 +15,7 @@ mod pack;
 mod record;
 mod recorder;
 mod report;
+mod submit;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ggr_ir::{Attempt, InfraFailure, Kind, Limits, Mode, Object, OutputRef, ThunkId};
+use ggr_ir::{Attempt, InfraFailure, Limits, ThunkId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -34,13 +35,10 @@ pub use record::{Failure, Finished, Origin};
 pub use report::{AttemptReport, BuildEvent, Counts};
 
 use crate::backend::Backend;
-use crate::durations::SizeClass;
-use crate::scheduler::{
-    Action, AttemptId, BackendId, BackendSpec, Event, NewNode, NodeId, Scheduler, Urgency,
-};
+use crate::scheduler::{Action, AttemptId, BackendId, BackendSpec, Event, NodeId, Scheduler, Urgency};
 use handle::{Message, Until};
 use pack::Packer;
-use record::{Pending, Record, Work};
+use record::Record;
 use recorder::Recorder;
 
 /// Messages that may wait for the driver: some milliseconds of work. Each may hold a thunk, of 2 KiB and more.
@@ -246,55 +244,6 @@ impl Driver {
         self.actions = actions;
     }
 
-    fn submit(&mut self, new: Submission) {
-        if let Some(node) = self.nodes.get(&new.id)
-            && !matches!(self.records[node.0 as usize], Record::Failed(_))
-        {
-            if new.urgency == Urgency::Awaited {
-                self.tell(Event::Demand(*node));
-            }
-            return;
-        }
-        let node = NodeId(self.records.len() as u32);
-        let deps = outputs_read(&new.thunk).filter_map(|o| self.nodes.get(&o.thunk).copied()).collect();
-        let size = size_read(&new.thunk);
-        let work = match self.is_crowded() {
-            true => Work::Packed(self.packer.pack(&new.thunk)),
-            false => Work::Thunk(new.thunk),
-        };
-        if *self.limits != new.limits {
-            self.limits = Arc::new(new.limits);
-        }
-        let limits = self.limits.clone();
-        let estimate = new.estimate.unwrap_or_else(|| self.estimate(&new.label, new.kind, size));
-        self.counts.traced += 1;
-        self.emit(|| BuildEvent::Traced { id: new.id, label: new.label.clone(), kind: new.kind });
-        self.nodes.insert(new.id, node);
-        self.records.push(Record::Pending(Box::new(Pending {
-            id: new.id,
-            label: new.label,
-            kind: new.kind,
-            size,
-            limits,
-            cacheable: new.cacheable,
-            work,
-            failure: None,
-        })));
-        self.tell(Event::Add(NewNode { node, deps, kind: new.kind, estimate, urgency: new.urgency }));
-    }
-
-    /// Whether thunks should take little memory: many are open, so that this one's turn is far off.
-    fn is_crowded(&self) -> bool {
-        self.scheduler.open() > PACK_OVER
-    }
-
-    fn estimate(&self, label: &str, kind: Kind, size: SizeClass) -> Duration {
-        let remembered = self.options.durations.as_ref().and_then(|durations| {
-            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind, size)
-        });
-        remembered.unwrap_or(UNKNOWN)
-    }
-
     fn wait(&mut self, id: ThunkId, waiter: Waiter, urgency: Urgency) {
         let Some(&node) = self.nodes.get(&id) else {
             let _ = waiter.reply.send(Err(Arc::new(Failure::Unknown(id))));
@@ -375,23 +324,6 @@ fn release(waiters: impl Iterator<Item = oneshot::Sender<()>>) {
     for waiter in waiters {
         let _ = waiter.send(());
     }
-}
-
-/// The outputs of other thunks that it reads, in no particular order, perhaps more than once.
-fn outputs_read(thunk: &ggr_ir::Thunk) -> impl Iterator<Item = &OutputRef> {
-    thunk.inputs.values().filter_map(|entry| match &entry.object {
-        Object::Output(output) => Some(output),
-        Object::Blob(_) => None,
-    })
-}
-
-/// How much it reads of what is known when it is submitted, and no program: the toolchain would hide the differences.
-fn size_read(thunk: &ggr_ir::Thunk) -> SizeClass {
-    let sizes = thunk.inputs.values().map(|entry| match (&entry.object, entry.mode) {
-        (Object::Blob(blob), Mode::Regular) => blob.size(),
-        _ => 0,
-    });
-    SizeClass::of(sizes.sum())
 }
 
 /// Never, if there is no deadline.

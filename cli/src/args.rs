@@ -57,9 +57,12 @@ pub(crate) struct Global {
     /// Whether a tool call may be answered before it ran: `lazy` or `wait`
     #[arg(long, value_name = "MODE", global = true)]
     mode: Option<OsString>,
-    /// How tool calls are caught: `auto`, `mount` or `off`
+    /// How tool calls are caught: `auto`, `mount`, `path` or `off`
     #[arg(long, value_name = "HOW", global = true)]
     intercept: Option<OsString>,
+    /// How thunks on this machine are kept apart: `auto`, `namespaces` or `plain`
+    #[arg(long, value_name = "HOW", global = true)]
+    isolation: Option<OsString>,
     /// Size limit of the store, as 10G
     #[arg(long, value_name = "SIZE", global = true)]
     max_cache: Option<OsString>,
@@ -91,12 +94,13 @@ impl Global {
     /// The configuration keys that flags set, with their values.
     pub(crate) fn settings(&self) -> Vec<(&'static str, OsString)> {
         let quiet = self.quiet.then(|| OsString::from("true"));
-        let flags: [(&'static str, &Option<OsString>); 13] = [
+        let flags: [(&'static str, &Option<OsString>); 14] = [
             ("backend", &self.backend),
             ("color", &self.color),
             ("compile-commands", &self.compile_commands),
             ("dir", &self.dir),
             ("intercept", &self.intercept),
+            ("isolation", &self.isolation),
             ("max-cache", &self.max_cache),
             ("mode", &self.mode),
             ("progress", &self.progress),
@@ -198,6 +202,7 @@ mod tests {
             compile_commands: all.clone(),
             dir: all.clone(),
             intercept: all.clone(),
+            isolation: all.clone(),
             max_cache: all.clone(),
             mode: all.clone(),
             progress: all.clone(),

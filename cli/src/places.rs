@@ -1,7 +1,7 @@
 //! The places where a session's thunks run.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ggr_backends::backend::Backend;
@@ -14,6 +14,7 @@ use ggr_ir::ObjectStore;
 use ggr_ir::protocol::lambda::StoreAddress;
 
 use crate::commands::Context;
+use crate::config::Isolation;
 use crate::error::Error;
 use crate::report::{Event, Reporter};
 
@@ -26,30 +27,59 @@ const MEMORY_MB: u32 = 1769;
 /// Lambda's longest.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(900);
 
-/// Opens each place that the configuration names, in the order in which they are filled.
+/// The places, opened.
+pub(crate) struct Opened {
+    /// In the order in which they are filled.
+    pub(crate) backends: Vec<Arc<dyn Backend>>,
+    /// The pool of this machine, if it is one of them.
+    pub(crate) local: Weak<LocalBackend>,
+    /// The pool of the make whose recipe we are.
+    pub(crate) jobserver: Option<Jobserver>,
+    /// Why no place runs anything, if that is so.
+    pub(crate) nowhere: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// Opens each place that the configuration names.
 pub(crate) async fn open(
     context: &Context,
     store: &Arc<FsStore>,
     reporter: &Reporter,
-) -> Result<Vec<Arc<dyn Backend>>, Error> {
+) -> Result<Opened, Error> {
     let places = context.config.backend.value;
-    let mut backends = Vec::new();
+    let jobserver = jobserver(context);
+    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
+    let mut pool = Weak::new();
     if places.local {
-        backends.push(local(context, store)?);
+        let local = local(context, store, jobserver.clone())?;
+        pool = Arc::downgrade(&local);
+        backends.push(local);
     }
     if places.lambda {
         backends.push(lambda(context, store).await);
     }
     let rate = context.config.verify_rate.value;
-    Ok(backends.into_iter().map(|backend| verified(backend, rate, reporter)).collect())
+    let backends = backends.into_iter().map(|backend| verified(backend, rate, reporter)).collect();
+    let plain = context.config.isolation.value == Isolation::Plain;
+    let plain = plain.then(|| "`--isolation plain`".to_owned());
+    let asked = pool.clone();
+    // The only place: if it runs nothing, there is nowhere to run.
+    let alone = move || plain.clone().or_else(|| Weak::upgrade(&asked)?.runs_nothing());
+    let nowhere: Box<dyn Fn() -> Option<String> + Send + Sync> =
+        if places.lambda { Box::new(|| None) } else { Box::new(alone) };
+    Ok(Opened { backends, local: pool, jobserver, nowhere })
 }
 
-fn local(context: &Context, store: &FsStore) -> Result<Arc<dyn Backend>, Error> {
+fn local(
+    context: &Context,
+    store: &FsStore,
+    jobserver: Option<Jobserver>,
+) -> Result<Arc<LocalBackend>, Error> {
+    let isolation = context.config.isolation.value.word();
     let local = LocalBackend::start(LocalOptions {
-        command: vec!["/proc/self/exe".into(), "worker".into()],
+        command: ["/proc/self/exe", "worker", "--isolation", isolation].map(Into::into).to_vec(),
         slots: context.config.slots.value.get(),
         store: store.local_root().expect("this store is on this machine").to_owned(),
-        jobserver: jobserver(context),
+        jobserver,
     });
     let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
     Ok(Arc::new(local))

@@ -4,12 +4,15 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, Weak};
 
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
+use ggr_backends::jobserver::Jobserver;
+use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
-use ggr_backends::store::{FsReductionCache, FsStore};
+use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
@@ -17,7 +20,7 @@ use ggr_models::Models;
 
 use crate::commands::Context;
 use crate::config::{Intercept, Mode};
-use crate::coordinator::{Interception, Output, Parts, Session, heal};
+use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
 use crate::places;
 use crate::report::{self, Reporter};
@@ -32,6 +35,12 @@ pub(crate) struct Workshop {
     _live: ggr_ir::repo::Session,
     /// How many placeholders of killed sessions were removed.
     pub(crate) healed: usize,
+    /// How many blobs did not survive a crash of the machine.
+    pub(crate) lost: usize,
+    /// How many blobs were found damaged or gone since, and read again.
+    pub(crate) restored: Arc<AtomicUsize>,
+    jobserver: Option<Jobserver>,
+    local: Weak<LocalBackend>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -72,21 +81,24 @@ impl Workshop {
         let live = ggr_ir::repo::Session::start(&repo)?;
         let journal = Journal::start(&repo)?;
         let healed = heal::sweep(&journal).map_err(Error::io("sweep", repo.placeholders_dir()))?;
+        let lost = after_reboot(&repo).map_or(0, |checked| checked.findings.len());
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
-        let backends = places::open(context, &store, &reporter).await?;
+        let opened = places::open(context, &store, &reporter).await?;
         let models = Arc::new(open_models(context, &repo)?);
+        let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
+            heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
             cache: Some(Arc::clone(&cache)),
             durations: Some(Arc::clone(&durations)),
             failures: Failures::Ask(ignored()),
             ..DriverOptions::default()
         };
-        let driver = Driver::spawn(backends, options);
+        let driver = Driver::spawn(opened.backends, options);
         tokio::spawn(report::forward(driver.events(), reporter.clone()));
         let session = Session::new(Parts {
             store,
@@ -97,13 +109,29 @@ impl Workshop {
             reporter: reporter.clone(),
             slots,
             limits: limits(context),
+            nowhere: opened.nowhere,
             lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
             trace: purpose == Purpose::Trace,
             journal,
             thunks: repo.thunks(),
             output,
         });
-        Ok(Self { repo, session, _live: live, healed, models, driver, memo, durations, scratch: Vec::new() })
+        let scratch = Vec::new();
+        Ok(Self {
+            repo,
+            session,
+            _live: live,
+            healed,
+            lost,
+            restored,
+            jobserver: opened.jobserver,
+            local: opened.local,
+            models,
+            driver,
+            memo,
+            durations,
+            scratch,
+        })
     }
 
     /// Makes the session's directory and finds the tools to stand in for.
@@ -123,20 +151,36 @@ impl Workshop {
         let path = context.env.value("PATH").unwrap_or_default();
         let tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
         let intercept = context.config.intercept.value;
-        Ok(Interception {
+        let mut interception = Interception {
             launcher: dir.join("launcher"),
             socket,
-            tools: if intercept == Intercept::Off { Vec::new() } else { tools },
+            tools,
+            path: path.to_owned(),
+            catch: if intercept == Intercept::Off { Catch::Nothing } else { Catch::Mounts },
             watch: intercept != Intercept::Off,
             repo: self.repo.root().to_owned(),
             stdio: (None, None),
-        })
+        };
+        if intercept == Intercept::Path {
+            interception.use_links();
+        }
+        Ok(interception)
+    }
+
+    /// Waits until the worker has said what it can do here. A worker that does not start is told by its jobs.
+    pub(crate) async fn meet_worker(&self) {
+        if let Some(local) = self.local.upgrade() {
+            let _ = local.ready().await;
+        }
     }
 
     /// Ends scheduler and workers, and writes what is to be remembered. Failing to remember costs time, not results, so it
     /// is told and not an error.
     pub(crate) async fn close(self, context: &Context) {
         self.driver.shutdown().await;
+        if let Some(warning) = self.jobserver.as_ref().and_then(Jobserver::warning) {
+            context.note(warning);
+        }
         let mut forgotten = Vec::new();
         forgotten.extend(self.memo.save().err().map(|e| e.to_string()));
         forgotten.extend(self.models.save(&self.repo.memo_file("models")).err().map(|e| e.to_string()));
@@ -164,6 +208,11 @@ fn limits(context: &Context) -> Limits {
         memory: config.memory_limit.value.0,
         output: config.output_limit.value.0,
     }
+}
+
+/// Looks for blobs that a crash of the machine has taken. A repository that cannot be listed is found out soon enough.
+fn after_reboot(repo: &Repo) -> Option<verify::Checked> {
+    verify::after_reboot(repo).ok().flatten()
 }
 
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {

@@ -24,12 +24,16 @@ pub(crate) fn can_run() -> bool {
 /// A root made of inputs.
 pub(crate) struct Root {
     dir: tempfile::TempDir,
+    /// System files, and where they stand in the root: bound there while a command runs.
+    system: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Root {
-    /// Stages the inputs: system files as hard links, others as copies, since tools may write to these.
+    /// Stages the inputs: system files are bound, others copied, since tools may write to these. No hard links: one changes
+    /// the system file's ctime, and every memo on this machine that is checked by it is void.
     pub(crate) fn stage(view: &DiskView, inputs: &BTreeMap<RootPath, Entry<Object>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let mut system = Vec::new();
         for (path, entry) in inputs {
             let place = path.under(dir.path());
             fs::create_dir_all(place.parent().unwrap()).unwrap();
@@ -39,6 +43,10 @@ impl Root {
                 (Mode::Symlink, Some(Bytes::Inline(target))) => {
                     symlink(std::str::from_utf8(&target).unwrap(), &place).unwrap();
                 }
+                (_, Some(Bytes::File(from))) if from.starts_with("/usr") => {
+                    fs::write(&place, "").unwrap();
+                    system.push((from, path.as_path().to_owned()));
+                }
                 (_, Some(Bytes::File(from))) => put(&from, &place, entry.mode),
                 (mode, _) => panic!("{path}: no bytes for {mode:?}"),
             }
@@ -46,13 +54,16 @@ impl Root {
         for needed in ["tmp", "dev", "proc"] {
             fs::create_dir_all(dir.path().join(needed)).unwrap();
         }
-        Self { dir }
+        Self { dir, system }
     }
 
     /// Runs a command there; the program is found by the environment's `PATH`, as `argv[0]` says.
     pub(crate) fn run(&self, args: &[String], env: &BTreeMap<String, String>, cwd: &Path) -> Output {
         let mut command = Command::new("/usr/bin/bwrap");
         command.arg("--bind").arg(self.dir.path()).arg("/");
+        for (from, to) in &self.system {
+            command.arg("--ro-bind").arg(from).arg(to);
+        }
         command.args(["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp/.none"]);
         command.arg("--chdir").arg(cwd).arg("--").args(args);
         command.env_clear().envs(env);
@@ -77,9 +88,6 @@ pub(crate) fn file(path: &Path) -> Option<(Vec<u8>, u32)> {
 }
 
 fn put(from: &Path, to: &PathBuf, mode: Mode) {
-    if from.starts_with("/usr") && fs::hard_link(from, to).is_ok() {
-        return;
-    }
     fs::copy(from, to).unwrap();
     let bits = if mode == Mode::Executable { 0o755 } else { 0o644 };
     fs::set_permissions(to, fs::Permissions::from_mode(bits)).unwrap();

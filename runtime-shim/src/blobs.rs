@@ -50,16 +50,14 @@ impl Blobs {
     /// Puts the blob at `to`, which must not exist: a hard link, or a copy where that cannot be (another file system, too
     /// many links). Nobody may write to it.
     pub(crate) fn link(&self, id: BlobId, kind: As, to: &Path) -> Result<(), LinkError> {
-        if !self.store.contains(id)? {
-            return Err(LinkError::Missing(id));
-        }
         let from = match kind {
-            As::File => self.store.path(id),
-            As::Program => self.store.executable_path(id).map_err(|error| match error {
-                StoreError::Missing(id) => LinkError::Missing(id),
-                other => other.into(),
-            })?,
+            As::File => self.store.sound_path(id),
+            As::Program => self.store.executable_path(id),
         };
+        let from = from.map_err(|error| match error {
+            StoreError::Missing(id) => LinkError::Missing(id),
+            other => other.into(),
+        })?;
         let mut tries = 0;
         let linked = loop {
             let linked = fs::hard_link(&from, to).or_else(|error| match error.kind() {

@@ -137,9 +137,10 @@ impl Driver {
     }
 
     fn heal(&mut self, node: NodeId, missing: Vec<ggr_ir::BlobId>) {
-        let healed = match &self.options.heal {
-            Some(heal) => heal(missing),
-            None => futures_util::future::ready(Err("nothing here can do that".to_owned())).boxed(),
+        let job = self.job(node);
+        let healed = match (&self.options.heal, job) {
+            (Some(heal), Some(job)) => heal(job, missing),
+            _ => futures_util::future::ready(Err("nothing here can do that".to_owned())).boxed(),
         };
         self.running.push(healed.map(move |result| Completion::Healed(node, result)).boxed());
     }

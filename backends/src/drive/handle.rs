@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use ggr_ir::{BlobId, Kind, Limits, Reduction, ReductionCache, Thunk, ThunkId};
+use ggr_ir::{BlobId, Job, Kind, Limits, Reduction, ReductionCache, Thunk, ThunkId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::record::{Failure, Finished};
@@ -55,8 +55,8 @@ pub enum Failures {
     Ask(mpsc::UnboundedSender<Doubt>),
 }
 
-/// Brings blobs that are missing from the store back into it, or says why that is not possible.
-pub type Heal = Arc<dyn Fn(Vec<BlobId>) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Brings blobs that are missing from the store, and that this job reads, back into it, or says why that is not possible.
+pub type Heal = Arc<dyn Fn(Arc<Job>, Vec<BlobId>) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// What a driver works with besides its backends.
 #[derive(Clone, Default)]

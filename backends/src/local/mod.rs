@@ -89,6 +89,12 @@ impl LocalBackend {
         self.shared.up().await
     }
 
+    /// Why the worker runs nothing: it has found that this machine allows no sandboxes. Nothing as long as it may run jobs,
+    /// or has not been started.
+    pub fn runs_nothing(&self) -> Option<String> {
+        self.shared.hello()?.isolation.strip_prefix("plain: ").map(str::to_owned)
+    }
+
     async fn attempt(&self, job: &Job) -> Result<Attempt, InfraFailure> {
         let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
         let token = match &self.jobserver {

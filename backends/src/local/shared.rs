@@ -78,6 +78,14 @@ impl Shared {
         !state.closing
     }
 
+    /// What the worker that runs now has said of itself.
+    pub(super) fn hello(&self) -> Option<Hello> {
+        match &*self.status.borrow() {
+            Status::Up(hello) => Some(hello.clone()),
+            Status::Starting | Status::Broken(_) => None,
+        }
+    }
+
     /// Waits for a worker, and has it started if it is the first.
     pub(super) async fn up(&self) -> Result<Hello, String> {
         self.lock().wanted = true;

@@ -4,7 +4,8 @@
 //! it, and several processes may write the same blob at once. Nothing is synced: a sync costs milliseconds per blob (a
 //! build has thousands) and buys nothing that cannot be made again. What power loss cut short is found by its size
 //! whenever it is looked at, counts as missing, and is replaced by the next `put`; what came back with its size but without
-//! its bytes is found by [`after_reboot`](super::verify::after_reboot).
+//! its bytes is found by [`after_reboot`](super::verify::after_reboot). What somebody has written to since is found by its
+//! time ([`seal`]), counts as missing, and is replaced as well.
 //!
 //! **Last use** is the file's ctime: hard-linking it into a sandbox moves it by itself, and a presence check on a file
 //! older than [`TOUCH_AFTER`] moves it by `chmod` to the mode that it has. The collector goes by it.
@@ -24,6 +25,7 @@ use ggr_ir::{BlobId, ObjectStore, StoreError};
 use super::Remove;
 use super::known::KnownSet;
 use super::layout::{BLOB_MODE, TWIN_MODE, sharded, twin};
+use super::seal;
 
 /// How old a last use must be to be renewed: so seldom that it costs nothing, so often that the collector sees it.
 pub(super) const TOUCH_AFTER: Duration = Duration::from_secs(600);
@@ -66,7 +68,7 @@ impl FsStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(StoreError::Io { path, source }),
         };
-        if !meta.is_file() || meta.len() != id.size() {
+        if !seal::holds(&path, &meta, id) {
             return Ok(false);
         }
         touch(&path, &meta, BLOB_MODE);
@@ -79,13 +81,30 @@ impl FsStore {
         self.known.remove(id);
     }
 
+    /// The blob's file, to be hard-linked where a program reads it: looked at each time, since nobody hashes it after that.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if it is gone, or if somebody has changed its bytes: it is then removed.
+    pub fn sound_path(&self, id: BlobId) -> Result<PathBuf, StoreError> {
+        let path = self.path(id);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if seal::holds(&path, &meta, id) => Ok(path),
+            Ok(_) => {
+                self.remove(id)?;
+                Err(StoreError::Missing(id))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(self.gone(id)),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
     /// The blob as a file of mode 0555, to be hard-linked where a program is to stand; made on the first call by a
-    /// reflink or a copy.
+    /// reflink or a copy. Looked at as by [`sound_path`](Self::sound_path).
     pub fn executable_path(&self, id: BlobId) -> Result<PathBuf, StoreError> {
         let path = twin(&self.path(id));
         let failed = |source| StoreError::Io { path: path.clone(), source };
         if let Ok(meta) = fs::symlink_metadata(&path)
-            && meta.len() == id.size()
+            && seal::holds(&path, &meta, id)
         {
             touch(&path, &meta, TWIN_MODE);
             return Ok(path);
@@ -93,6 +112,7 @@ impl FsStore {
         let blob = self.open(id)?;
         let temp = TempFile::create(&self.tmp, TWIN_MODE).map_err(failed)?;
         copy(&blob, temp.file()).map_err(failed)?;
+        seal::put(temp.path()).map_err(failed)?;
         temp.publish(&path).map_err(failed)?;
         Ok(path)
     }
@@ -122,6 +142,7 @@ impl FsStore {
         }
         if meta.nlink() == 1 {
             fs::set_permissions(path, fs::Permissions::from_mode(BLOB_MODE)).map_err(failed)?;
+            seal::put(path).map_err(failed)?;
             match rename_making_parent(path, &self.path(id)) {
                 Ok(()) => {
                     self.known.insert(id);
@@ -138,9 +159,9 @@ impl FsStore {
     /// Opens a blob for reading.
     pub fn open(&self, id: BlobId) -> Result<File, StoreError> {
         let path = self.path(id);
-        match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
-            Ok((len, file)) if len == id.size() => Ok(file),
-            // Cut short by power loss: as good as gone.
+        match File::open(&path).and_then(|file| Ok((file.metadata()?, file))) {
+            Ok((meta, file)) if seal::holds(&path, &meta, id) => Ok(file),
+            // Cut short by power loss, or written to: as good as gone.
             Ok(_) => Err(self.gone(id)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(self.gone(id)),
             Err(source) => Err(StoreError::Io { path, source }),
@@ -154,7 +175,8 @@ impl FsStore {
     /// Gives a written temporary file its blob's name.
     pub(super) fn publish(&self, temp: TempFile, id: BlobId) -> Result<(), StoreError> {
         let path = self.path(id);
-        temp.publish(&path).map_err(|source| StoreError::Io { path, source })?;
+        let sealed = seal::put(temp.path()).and_then(|()| temp.publish(&path));
+        sealed.map_err(|source| StoreError::Io { path, source })?;
         self.known.insert(id);
         Ok(())
     }

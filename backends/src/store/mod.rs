@@ -17,6 +17,7 @@ mod known;
 mod layout;
 mod memory;
 mod reductions;
+mod seal;
 pub mod verify;
 mod wrappers;
 

@@ -196,6 +196,8 @@ mod tests {
             let path = store.local_path(id).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             fs::write(&path, b"BAD").unwrap();
+            // As a failing disk does it: the file's time says nothing.
+            crate::store::seal::put(&path).unwrap();
         };
         let id = store.put_bytes(b"abc").unwrap();
         damage(id);

@@ -36,6 +36,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let answer = runtime()?.block_on(async {
         let output = Output { stdout: None, stderr: None };
         let workshop = Workshop::open(context, Purpose::Build, Reporter::new(Vec::new()), output).await?;
+        super::forcing::left(context, &workshop, &Reporter::new(Vec::new())).await?;
         let answer = decide(&workshop.session, &call).await;
         workshop.close(context).await;
         Ok::<Answer, Error>(answer)

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use ggr_backends::drive::{Failure, Finished, Submission, Verdict};
 use ggr_backends::scheduler::Urgency;
 use ggr_ir::dag::{self, Dag};
+use ggr_ir::repo::Journal;
 use ggr_ir::{Kind, ThunkId};
 
 use super::Context;
 use super::target::Target;
 use crate::coordinator::{Output, fill_in_place};
 use crate::error::Error;
-use crate::report::Reporter;
+use crate::report::{Event, Reporter};
 use crate::run::{Purpose, Workshop};
 
 /// A session without a build.
@@ -67,6 +68,43 @@ pub(super) async fn all(
     code.unwrap_or(Ok(ExitCode::SUCCESS))
 }
 
+/// Makes real what `ggr trace` left, before a build looks at it: to make, and to models, a placeholder of another session is
+/// a file like any other. One that cannot be made is removed, so that the build makes it and says what is wrong.
+///
+/// # Errors
+/// If the journals, or a placeholder, cannot be read or written.
+pub(super) async fn left(context: &Context, workshop: &Workshop, reporter: &Reporter) -> Result<(), Error> {
+    let left = Journal::left(&workshop.repo)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let thunks = workshop.repo.thunks();
+    for output in left.values() {
+        // A thunk that is gone, or needs one that is, gets no verdict below.
+        if let Ok(dag) = Dag::load([output.thunk], |id| thunks.get(id)) {
+            submit(context, workshop, &dag).await;
+        }
+    }
+    let (mut made, mut removed) = (0, 0);
+    for (path, output) in left {
+        let verdict = workshop.session.driver().verdict(output.thunk).await;
+        let target = Target::Placeholder(path.clone(), output);
+        let filled =
+            verdict.ok().map(|done| tokio::task::block_in_place(|| settle(workshop, &target, &done)));
+        match filled {
+            Some(Ok(())) => made += 1,
+            Some(Err(_)) | None => {
+                std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+                removed += 1;
+            }
+        }
+    }
+    let text =
+        format!("of the placeholders that `ggr trace` had left, {made} were made real and {removed} removed");
+    reporter.report(&Event::Note { text });
+    Ok(())
+}
+
 async fn submit(context: &Context, workshop: &Workshop, dag: &Dag) {
     for (id, thunk) in dag.order() {
         let submission = Submission {
@@ -79,7 +117,14 @@ async fn submit(context: &Context, workshop: &Workshop, dag: &Dag) {
             cacheable: true,
             urgency: Urgency::Awaited,
         };
-        workshop.session.driver().submit(submission).await;
+        let driver = workshop.session.driver().clone();
+        driver.submit(submission).await;
+        // There is no real tree to run it on: a failure is believed, or what waits for it would wait for ever.
+        tokio::spawn(async move {
+            if driver.follow(id).await.is_err() {
+                driver.confirm_failure(id).await;
+            }
+        });
     }
 }
 

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use super::Context;
-use crate::config::Intercept;
-use crate::coordinator::{self, BuildEnd, Output, RunError, StartError};
+use crate::coordinator::{self, BuildEnd, Output};
 use crate::error::Error;
 use crate::report::{
     Bar, ChromeTrace, CompileCommands, Event, JsonLines, Log, Reporter, Sink, SinkError, Summary, Terminal,
@@ -75,20 +75,34 @@ async fn build(
         let text = format!("removed {} placeholders that a killed ggr had left", workshop.healed);
         reporter.report(&Event::Note { text });
     }
+    if workshop.lost > 0 {
+        let text = format!("{} blobs did not survive the last crash of this machine; removed", workshop.lost);
+        reporter.report(&Event::Note { text });
+    }
+    super::forcing::left(context, &workshop, &reporter).await?;
     let mut interception = workshop.interception(context)?;
     interception.stdio = stdio;
     let words = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     reporter.report(&Event::BuildStarted { command: words, slots: context.config.slots.value.get() });
+    if interception.is_linked() {
+        // Where nothing can be mounted there may be no sandboxes either, and then nothing must be deferred.
+        workshop.meet_worker().await;
+    }
     let mut end = coordinator::run(&workshop.session, command, &interception).await;
-    if let Err(RunError::Start(StartError::Intercept(why))) = &end
-        && context.config.intercept.value == Intercept::Auto
+    while let Err(error) = &end
+        && let Some(text) = interception.do_with_less(error, context.config.intercept.value)
     {
-        let text = format!("the build runs as without ggr, for {why} (`ggr doctor` says what to do)");
         reporter.report(&Event::Note { text });
-        interception.switch_off();
+        workshop.meet_worker().await;
         end = coordinator::run(&workshop.session, command, &interception).await;
     }
     drop(interception);
+    workshop.session.report_uncaught();
+    let restored = workshop.restored.load(Ordering::Relaxed);
+    if restored > 0 {
+        let text = format!("{restored} blobs were damaged or gone; they were read again from their files");
+        reporter.report(&Event::Note { text });
+    }
     if purpose == Purpose::Trace {
         let left = workshop.session.leave_placeholders(&workshop.repo)?;
         let text = format!("{left} placeholders are left; `ggr force` makes them real");

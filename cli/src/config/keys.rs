@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::layers::Config;
-use super::value::{ByteSize, Intercept, Mode, Origin, Places, Raw, Sourced, Span, When, parse_duration};
+use super::value::{
+    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, When, parse_duration,
+};
 
 /// One key.
 #[derive(Debug)]
@@ -108,8 +110,11 @@ pub(crate) static KEYS: &[Key] = &[
         "the repository", "a path",
         field!(dir, |raw| Some(raw.path()), |value| path(value.as_deref(), "the nearest `.ggr` above, else `.ggr` here"))),
     key!("intercept", Some("GGR_INTERCEPT"), Some("--intercept"), UNSAFE,
-        "how tool calls are caught", "`auto`, `mount` or `off`",
+        "how tool calls are caught", "`auto`, `mount`, `path` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("isolation", Some("GGR_ISOLATION"), Some("--isolation"), UNSAFE,
+        "how thunks on this machine are kept apart", "`auto`, `namespaces` or `plain`",
+        field!(isolation, |raw| Isolation::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("lambda-endpoint", Some("GGR_LAMBDA_ENDPOINT"), None, UNSAFE,
         "the address of the Lambda service", "a URL",
         field!(lambda_endpoint, |raw| Some(raw.text()?.to_owned()), |value| value.clone().unwrap_or_else(|| "AWS".to_owned()))),

@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Mode, Origin, Places, Raw, Sourced, Span, When};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, When};
 use crate::env::Environment;
 
 /// The name of a project's file.
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) dir: Sourced<Option<PathBuf>>,
     /// How tool calls are caught.
     pub(crate) intercept: Sourced<Intercept>,
+    pub(crate) isolation: Sourced<Isolation>,
     /// The Lambda service; nothing: what the SDK finds.
     pub(crate) lambda_endpoint: Sourced<Option<String>>,
     /// What the functions' names begin with.
@@ -86,6 +87,7 @@ impl Config {
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),
             intercept: Sourced::default_of(Intercept::Auto),
+            isolation: Sourced::default_of(Isolation::Auto),
             lambda_endpoint: Sourced::default_of(None),
             lambda_function: Sourced::default_of("ggr".to_owned()),
             // What a new account may run at once.

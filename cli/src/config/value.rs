@@ -166,12 +166,26 @@ words! {
 words! {
     /// How tool calls are caught.
     Intercept {
-        /// `Mount` where the machine allows it, else `Off`, and the user is told.
+        /// `Mount` where the machine allows it, else `Path`, and the user is told.
         Auto = "auto",
         /// The launcher is mounted over every tool's file.
         Mount = "mount",
+        /// A directory of launchers is first in `PATH`.
+        Path = "path",
         /// Not at all: the build runs as it is.
         Off = "off",
+    }
+}
+
+words! {
+    /// How local workers keep thunks apart.
+    Isolation {
+        /// `Namespaces` where the machine allows them, else `Plain`.
+        Auto = "auto",
+        /// Each thunk in namespaces of its own, or none at all.
+        Namespaces = "namespaces",
+        /// Not at all: what is not in the cache runs on the real tree.
+        Plain = "plain",
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::intercept::enter::{FAILED, Plan, READY};
+use crate::intercept::enter::{NO_MOUNTS, Plan, READY};
 use crate::intercept::supervisor::{Supervisor, Watcher};
 use crate::intercept::{inherit, kill};
 
@@ -31,9 +31,12 @@ pub(crate) enum StartError {
         #[source]
         source: io::Error,
     },
-    /// Interception cannot be set up on this machine.
-    #[error("interception cannot be set up: {0}")]
-    Intercept(String),
+    /// The launcher cannot be mounted over the tools on this machine.
+    #[error("tools cannot be caught by mounts: {0}")]
+    Mounts(String),
+    /// The build's system calls cannot be watched on this machine.
+    #[error("system calls cannot be watched: {0}")]
+    Watch(String),
     /// A pipe or process could not be made.
     #[error("starting the build command")]
     Io(#[from] io::Error),
@@ -83,6 +86,9 @@ impl Build {
             .env(SESSION_VARIABLE, &start.interception.socket)
             .stdout(given_or_ours(stdout.as_ref())?)
             .stderr(given_or_ours(stderr.as_ref())?);
+        if let Some(links) = start.interception.links() {
+            command.env("PATH", links.path());
+        }
         inherit(&mut command, theirs.as_fd());
         let child = command.spawn()?;
         drop(theirs);
@@ -104,12 +110,14 @@ impl Build {
         started: impl FnOnce(u32),
     ) -> Result<(), StartError> {
         let (first, listener, rest) = receive(control)?;
-        if first != READY {
-            return Err(StartError::Intercept(rest));
+        match first {
+            READY => {}
+            NO_MOUNTS => return Err(StartError::Mounts(rest)),
+            _ => return Err(StartError::Watch(rest)),
         }
         match listener {
             Some(listener) => self.supervisor = Some(Supervisor::start(listener, watcher)?),
-            None if start.plan.watch => return Err(StartError::Intercept("no listener came".into())),
+            None if start.plan.watch => return Err(StartError::Watch("no listener came".into())),
             None => {}
         }
         started(self.pid());
@@ -149,7 +157,7 @@ fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    let first = if got.bytes == 0 { FAILED } else { data[0] };
+    let first = if got.bytes == 0 { NO_MOUNTS } else { data[0] };
     let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or(b"it ended early")).into_owned();
     Ok((first, listener, text))
 }

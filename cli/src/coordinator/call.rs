@@ -57,7 +57,7 @@ impl Answer {
 pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::Result<()> {
     let pid = stream.peer_cred()?.pid().map_or(0, |pid| pid as u32);
     let frame = read_frame(&mut stream).await?;
-    let request = Request::from_frame(&frame)?;
+    let request = session.resolve(Request::from_frame(&frame)?);
     let tool = PathBuf::from(os(request.program.clone()));
     if session.is_run_here(pid) {
         return run_here(&session, stream, pid, tool, false).await;
@@ -175,13 +175,17 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
-    let defer = plan.deferrable && call.may_defer && !session.is_known_to_fail(last);
+    let nowhere = session.nowhere();
+    let defer = plan.deferrable && call.may_defer && nowhere.is_none() && !session.is_known_to_fail(last);
     let hold_back = defer && session.is_trace();
     if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
     session.keep_thunks(&plan);
+    if let Some(why) = nowhere {
+        return Answer::RunHere(Ended::Infra(why));
+    }
     let mut wanted = None;
     if hold_back {
         wanted = Some(session.held_back().add(&plan, &ids));
@@ -191,7 +195,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
         session.submit(&plan, &ids, urgency).await;
     }
     if defer {
-        match deferred::put_in_place(session, call, &plan, &ids, wanted) {
+        match deferred::put_in_place(session, call, plan, &ids, wanted) {
             Ok(()) => return Answer::quiet(),
             // The tool itself will say best why its output cannot be written.
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),

@@ -33,7 +33,7 @@ struct Deferred {
 pub(crate) fn put_in_place(
     session: &Arc<Session>,
     call: &Call,
-    plan: &Plan,
+    plan: Plan,
     ids: &[ThunkId],
     wanted: Option<watch::Receiver<bool>>,
 ) -> io::Result<()> {
@@ -60,7 +60,8 @@ pub(crate) fn put_in_place(
     }
     let deferred = Deferred {
         invocation: call.invocation.clone(),
-        plan: plan.clone(),
+        // The scheduler has the thunks, or `HeldBack`: a call that waits for its turn needs no copy of them.
+        plan: Plan { thunks: Vec::new(), ..plan },
         ids: ids.to_vec(),
         placeholders,
         wanted,
@@ -123,7 +124,7 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
             session.note_doubt(&deferred.plan.label, ended, start.elapsed());
             let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
             match taken {
-                Ok(reduction) => session.resolve(&deferred.ids, &reduction).await,
+                Ok(reduction) => session.resolve_externally(&deferred.ids, &reduction).await,
                 Err(error) => {
                     session.fail_build(format!("taking the outputs of `{}`: {error}", deferred.plan.label))
                 }

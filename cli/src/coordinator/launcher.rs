@@ -6,16 +6,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use ggr_ir::protocol::launcher::{SOCKET_MARK, SOCKET_MAX};
+use ggr_ir::protocol::launcher::{LINKED, SOCKET_MARK, SOCKET_MAX};
 
 /// The launcher as `build.rs` compiled it: static, about 1 MB.
 static LAUNCHER: &[u8] = include_bytes!(env!("GGR_LAUNCHER"));
+
+/// How a launcher comes to be executed in a tool's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// It is mounted over the tool's file.
+    Mounted,
+    /// It is found first in `PATH`.
+    Linked,
+}
 
 /// Writes an executable launcher that will ask at `socket`.
 ///
 /// # Errors
 /// `InvalidInput` if the socket's path is longer than a socket address holds; those of writing.
-pub(crate) fn write(path: &Path, socket: &Path) -> io::Result<()> {
+pub(crate) fn write(path: &Path, socket: &Path, standing: Standing) -> io::Result<()> {
     let name = socket.as_os_str().as_bytes();
     if name.len() > SOCKET_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket's path is too long"));
@@ -25,7 +34,11 @@ pub(crate) fn write(path: &Path, socket: &Path) -> io::Result<()> {
         .windows(SOCKET_MARK.len())
         .position(|window| window == SOCKET_MARK)
         .expect("the launcher's file holds its mark: build.rs compiled it from a static that does");
-    bytes[at + SOCKET_MARK.len()..][..name.len()].copy_from_slice(name);
+    let place = &mut bytes[at + SOCKET_MARK.len()..];
+    place[..name.len()].copy_from_slice(name);
+    if standing == Standing::Linked {
+        place[name.len() + 1] = LINKED;
+    }
     let _ = fs::remove_file(path);
     OpenOptions::new().write(true).create_new(true).mode(0o755).open(path)?.write_all(&bytes)
 }
@@ -38,11 +51,11 @@ mod tests {
     fn the_socket_path_is_written_where_the_launcher_reads_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("launcher");
-        write(&file, Path::new("/run/x/socket")).unwrap();
+        write(&file, Path::new("/run/x/socket"), Standing::Mounted).unwrap();
         let out = std::process::Command::new(&file).output().unwrap();
         let text = String::from_utf8(out.stderr).unwrap();
         assert!(text.contains("No such file"), "{text}");
         assert_eq!(out.status.code(), Some(125));
-        assert!(write(&file, Path::new(&"x".repeat(200))).is_err());
+        assert!(write(&file, Path::new(&"x".repeat(200)), Standing::Linked).is_err());
     }
 }

@@ -9,10 +9,13 @@ pub(crate) mod heal;
 mod held_back;
 pub(crate) mod keeper;
 mod launcher;
+mod links;
 mod materialize;
 mod placeholders;
+pub(crate) mod restore;
 mod session;
 mod view;
+mod watched;
 
 use std::ffi::OsString;
 use std::io;
@@ -29,8 +32,11 @@ pub(crate) use session::{Output, Parts, Session};
 pub(crate) use build::StartError;
 use build::{Build, Start};
 use keeper::Keeper;
+use launcher::Standing;
+use links::Links;
 use session::Course;
 
+use crate::config::Intercept;
 use crate::exit::Kind;
 use crate::intercept::enter;
 use crate::intercept::kill;
@@ -49,6 +55,10 @@ pub(crate) struct Interception {
     pub(crate) socket: PathBuf,
     /// The real files of the tools to stand in for.
     pub(crate) tools: Vec<PathBuf>,
+    /// The user's `PATH`.
+    pub(crate) path: OsString,
+    /// How calls are caught.
+    pub(crate) catch: Catch,
     /// Whether reads of placeholders are held.
     pub(crate) watch: bool,
     /// The repository, for the keeper.
@@ -57,13 +67,52 @@ pub(crate) struct Interception {
     pub(crate) stdio: (Option<OwnedFd>, Option<OwnedFd>),
 }
 
+/// How tool calls are caught.
+pub(crate) enum Catch {
+    /// The launcher is mounted over the tools.
+    Mounts,
+    /// Launchers come first in `PATH`.
+    Links(Arc<Links>),
+    /// They are not.
+    Nothing,
+}
+
 impl Interception {
-    /// Nothing is caught: the build runs as it is.
-    pub(crate) fn switch_off(&mut self) {
-        self.tools.clear();
-        self.watch = false;
-        // The try before this one has bound it.
-        let _ = std::fs::remove_file(&self.socket);
+    /// Catches calls through `PATH` from now on.
+    pub(crate) fn use_links(&mut self) {
+        let dir = self.launcher.with_file_name("tools");
+        self.catch = Catch::Links(Arc::new(Links::plan(dir, self.path.clone(), &self.tools)));
+    }
+
+    /// Whether calls are caught through `PATH`.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.links().is_some()
+    }
+
+    fn links(&self) -> Option<&Arc<Links>> {
+        match &self.catch {
+            Catch::Links(links) => Some(links),
+            Catch::Mounts | Catch::Nothing => None,
+        }
+    }
+
+    /// After a start that failed: does with less, and says what that means. Nothing if the user wants no less (`mount` must
+    /// be what he asked for), or if there is no less.
+    pub(crate) fn do_with_less(&mut self, error: &RunError, wanted: Intercept) -> Option<String> {
+        match error {
+            RunError::Start(StartError::Mounts(why)) if wanted == Intercept::Auto => {
+                self.use_links();
+                Some(format!(
+                    "tools are caught through `PATH` only, a call by absolute path is not, for this machine allows no \
+                     mounts: {why} (`ggr doctor` says what to do)"
+                ))
+            }
+            RunError::Start(StartError::Watch(why)) if self.watch => {
+                self.watch = false;
+                Some(format!("every call waits for its result, for system calls cannot be watched: {why}"))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -97,7 +146,7 @@ impl RunError {
                 Kind::NotFound
             }
             RunError::Start(StartError::Command { .. }) => Kind::CannotRun,
-            RunError::Start(StartError::Intercept(_)) => Kind::Host,
+            RunError::Start(StartError::Mounts(_) | StartError::Watch(_)) => Kind::Host,
             RunError::Start(StartError::Io(_)) | RunError::Io { .. } => Kind::Other,
             RunError::Broken(_) => Kind::Infrastructure,
         }
@@ -109,8 +158,8 @@ impl RunError {
             RunError::Start(StartError::Command { .. }) => {
                 "check the spelling and `PATH`; ggr's own commands are in `ggr --help`"
             }
-            RunError::Start(StartError::Intercept(_)) => {
-                "`ggr doctor` shows what this machine allows; `--intercept off` runs the build as it is"
+            RunError::Start(StartError::Mounts(_) | StartError::Watch(_)) => {
+                "`ggr doctor` shows what this machine allows; `--intercept auto` does with less"
             }
             RunError::Broken(_) => "what was made so far is kept: run the build again",
             RunError::Start(StartError::Io(_)) | RunError::Io { .. } => return None,
@@ -140,14 +189,24 @@ pub(crate) async fn run(
         move |source| RunError::Io { path, source }
     };
     let socket = &interception.socket;
+    // A try before this one may have bound it.
+    let _ = std::fs::remove_file(socket);
     let listener = tokio::net::UnixListener::bind(socket).map_err(at(socket))?;
     let plan = enter::Plan {
         launcher: interception.launcher.clone(),
-        tools: interception.tools.clone(),
+        tools: match interception.catch {
+            Catch::Mounts => interception.tools.clone(),
+            Catch::Links(_) | Catch::Nothing => Vec::new(),
+        },
         watch: interception.watch,
         control: -1,
     };
-    launcher::write(&plan.launcher, socket).map_err(at(&plan.launcher))?;
+    let standing = if interception.links().is_some() { Standing::Linked } else { Standing::Mounted };
+    launcher::write(&plan.launcher, socket, standing).map_err(at(&plan.launcher))?;
+    if let Some(links) = interception.links() {
+        links.put(&plan.launcher).map_err(at(&plan.launcher))?;
+    }
+    session.stand(interception.links().cloned(), interception.watch);
     let server = tokio::spawn(accept(Arc::clone(session), listener));
     let mut keeper = Keeper::start(&interception.repo).map_err(at(&interception.repo))?;
     let start = Start { command, plan: &plan, interception };
@@ -190,7 +249,7 @@ async fn pass(
         changed = course.wait_for(|course| *course != Course::Going) => {
             drop(changed);
             let stopper = Arc::clone(session);
-            let stop = move || build::stop(root, || stopper.placeholders().waiting(), GRACE);
+            let stop = move || build::stop(root, || stopper.stuck(), GRACE);
             tokio::task::spawn_blocking(stop).await.map_err(|e| RunError::Broken(e.to_string()))?;
             joined(waiting.await)?;
             return changed_course(session).await;
@@ -242,7 +301,7 @@ async fn interrupted(
     match tokio::time::timeout(INTERRUPT_GRACE, waiting).await {
         Ok(status) => drop(joined(status)?),
         Err(_) => {
-            let stop = move || build::stop(root, || stopper.placeholders().waiting(), Duration::ZERO);
+            let stop = move || build::stop(root, || stopper.stuck(), Duration::ZERO);
             tokio::task::spawn_blocking(stop).await.map_err(|e| RunError::Broken(e.to_string()))?;
         }
     }

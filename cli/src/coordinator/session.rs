@@ -1,118 +1,37 @@
 //! What one run of ggr shares: repository, store, cache, models, scheduler, placeholders, counts.
 
-use std::collections::{HashMap, HashSet};
+mod account;
+mod ended;
+mod files;
+mod sizing;
+mod standing;
+mod thunks;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
-use std::time::{Duration, Instant};
 
-use ggr_backends::drive::{DriverHandle, Failure, Finished, Origin, Submission};
+use ggr_backends::drive::{DriverHandle, Finished};
 use ggr_backends::memo::StatMemo;
-use ggr_backends::scheduler::Urgency;
-use ggr_backends::store::{FsStore, Remove};
-use ggr_ir::repo::{Journal, JournalError, Repo, Thunks};
-use ggr_ir::{
-    BlobId, Limits, ObjectStore, OutputRef, Reduction, ReductionCache, Thunk, ThunkId, ToolFailure,
-};
-use ggr_models::gcc::PREPROCESSOR_FAILS;
-use ggr_models::{FileView, Invocation, Model, Models, Plan, Reason};
+use ggr_backends::store::FsStore;
+use ggr_ir::protocol::launcher::Request;
+use ggr_ir::repo::{Journal, Thunks};
+use ggr_ir::{Limits, ReductionCache, ThunkId};
+use ggr_models::{FileView, Invocation, Model, Models};
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::call::{Call, named_outputs};
 use super::callers::{self, Sink};
 use super::held_back::HeldBack;
-use super::placeholders::{Placeholder, Placeholders};
+use super::links::Links;
+use super::placeholders::Placeholders;
 use super::view::View;
-use crate::intercept::supervisor::{FileId, Held, Watcher};
-use crate::report::{Event, Reporter};
-
-/// Why a call is not served by a reduction.
-#[derive(Debug, Clone)]
-pub(crate) enum Ended {
-    /// Its model said so.
-    Modelled(Reason),
-    /// Its thunk's program failed in the sandbox.
-    ToolFailed(ToolFailure),
-    /// No place could run it.
-    Infra(String),
-    /// Something it waits for failed.
-    Poisoned,
-    /// Its outputs cannot be written.
-    Unwritable(String),
-    /// The build is being stopped.
-    Cancelled,
-}
-
-impl Ended {
-    /// Whether the real tool counts against the local slots: a question for its version should not wait for compiles.
-    pub(crate) fn takes_slot(&self) -> bool {
-        !matches!(self, Ended::Modelled(Reason::Query))
-    }
-
-    /// Whether the real tool will most likely fail.
-    fn foretells_failure(&self) -> bool {
-        match self {
-            Ended::Modelled(Reason::MissingInput(_)) => true,
-            Ended::Modelled(Reason::Other(why)) => why == PREPROCESSOR_FAILS,
-            _ => false,
-        }
-    }
-
-    fn why(&self) -> String {
-        match self {
-            Ended::Modelled(reason) => reason.to_string(),
-            Ended::ToolFailed(failure) => match &failure.unrepresentable {
-                Some(what) => what.clone(),
-                None => {
-                    let stderr = String::from_utf8_lossy(&failure.stderr);
-                    format!("`{}`", stderr.lines().next().unwrap_or("it failed"))
-                }
-            },
-            Ended::Infra(why) => why.clone(),
-            Ended::Poisoned => "something that it reads could not be made".into(),
-            Ended::Unwritable(why) => format!("its outputs cannot be written: {why}"),
-            Ended::Cancelled => "the build is being stopped".into(),
-        }
-    }
-}
-
-impl From<&Failure> for Ended {
-    fn from(failure: &Failure) -> Self {
-        match failure {
-            Failure::Tool(failure) => Ended::ToolFailed(failure.clone()),
-            Failure::Poisoned { .. } => Ended::Poisoned,
-            Failure::Cancelled | Failure::Stopped => Ended::Cancelled,
-            other => Ended::Infra(other.to_string()),
-        }
-    }
-}
-
-/// How a pass over the build is going.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Course {
-    /// Nothing has gone wrong.
-    Going,
-    /// A deferred call has failed: the build command must be run again, with every call waiting.
-    Again,
-    /// ggr itself cannot go on; says why.
-    Broken(String),
-}
-
-/// A call that runs here.
-struct Here {
-    tool: String,
-    why: String,
-    /// Whether its thunk failed in the sandbox first.
-    doubted: bool,
-    /// Whether its failure is that of a make target.
-    in_recipe: bool,
-    since: Instant,
-    /// The files that its command line names as its outputs.
-    outputs: Vec<PathBuf>,
-}
+use crate::report::Reporter;
+use account::Here;
+pub(crate) use ended::{Course, Ended};
+use sizing::Sizing;
 
 /// What a session is made of.
 pub(crate) struct Parts {
@@ -124,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) reporter: Reporter,
     pub(crate) slots: usize,
     pub(crate) limits: Limits,
+    /// Why there is no place for thunks, if there is none.
+    pub(crate) nowhere: Box<dyn Fn() -> Option<String> + Send + Sync>,
     pub(crate) lazy: bool,
     /// Whether deferred calls are only traced: their thunks run when somebody reads what they make, and not otherwise.
     pub(crate) trace: bool,
@@ -177,6 +98,12 @@ pub(crate) struct Session {
     trace: bool,
     held_back: HeldBack,
     output: Mutex<Output>,
+    /// If calls are caught through `PATH`.
+    links: RwLock<Option<Arc<Links>>>,
+    /// Tools that were called past the links, and how often.
+    uncaught: Mutex<BTreeMap<PathBuf, usize>>,
+    sizing: Sizing,
+    nowhere: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 impl Session {
@@ -209,10 +136,16 @@ impl Session {
             trace: parts.trace,
             held_back: HeldBack::default(),
             output: Mutex::new(parts.output),
+            links: RwLock::default(),
+            uncaught: Mutex::default(),
+            sizing: Sizing::default(),
+            nowhere: parts.nowhere,
         })
     }
 
+    /// The user's files as they are now or a moment later.
     pub(crate) fn view(&self) -> &dyn FileView {
+        self.view.refresh();
         &self.view
     }
 
@@ -245,15 +178,44 @@ impl Session {
         self.models.model_for(&invocation.program, invocation.args.first().map_or("", String::as_str))
     }
 
+    /// How this session's build is caught, and whether its system calls are watched. Unwatched, every call waits: nobody
+    /// would hold the reader of a placeholder.
+    pub(crate) fn stand(&self, links: Option<Arc<Links>>, watched: bool) {
+        *self.links.write().expect("no holder panics") = links;
+        if !watched {
+            self.lazy.store(false, Ordering::Release);
+            self.view.distrust_all();
+        }
+    }
+
+    /// Why there is no place for thunks, if there is none: what is not recorded then runs here, and waits, since a
+    /// placeholder would only be made by the real tool in its own stead.
+    pub(crate) fn nowhere(&self) -> Option<String> {
+        (self.nowhere)().map(|why| format!("there are no sandboxes here: {why}"))
+    }
+
+    fn links(&self) -> Option<Arc<Links>> {
+        self.links.read().expect("no holder panics").clone()
+    }
+
+    /// The call as it would be without links.
+    pub(crate) fn resolve(&self, request: Request) -> Request {
+        match self.links() {
+            Some(links) => links.resolve(request),
+            None => request,
+        }
+    }
+
     /// The file to execute for a tool, from inside the build's namespace, where the launcher lies over it.
     pub(crate) fn real_path(&self, tool: &Path) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt;
+        if self.links().is_some() {
+            return tool.as_os_str().as_bytes().to_vec();
+        }
         let mut path = format!("/proc/{}/root", std::process::id()).into_bytes();
         path.extend_from_slice(tool.as_os_str().as_bytes());
         path
     }
-
-    // --- who calls ---
 
     pub(crate) fn is_run_here(&self, pid: u32) -> bool {
         callers::is_below(pid, &self.run_here.lock().expect("no holder panics"))
@@ -273,85 +235,6 @@ impl Session {
 
     pub(crate) async fn local_slot(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed")
-    }
-
-    // --- thunks ---
-
-    /// The results of a plan's thunks, if all are known already.
-    pub(crate) fn look_up(&self, plan: &Plan, ids: &[ThunkId]) -> Option<Vec<Arc<Finished>>> {
-        if !plan.cacheable {
-            return None;
-        }
-        let mut found: Vec<Arc<Finished>> = Vec::with_capacity(ids.len());
-        for ((thunk, _), _) in plan.thunks.iter().zip(ids) {
-            let known = |output: &OutputRef| {
-                let of_plan = ids.iter().position(|id| *id == output.thunk).and_then(|at| found.get(at));
-                let finished = of_plan.cloned().or_else(|| self.finished_thunk(output.thunk))?;
-                finished.output(&output.name).map(|entry| entry.blob)
-            };
-            let ready = thunk.resolve(known).ok()?;
-            found.push(Arc::new(Finished::new(self.cache.get(ready.id())?, Origin::Cache)));
-        }
-        Some(found)
-    }
-
-    fn finished_thunk(&self, id: ThunkId) -> Option<Arc<Finished>> {
-        self.finished.read().expect("no holder panics").get(&id).cloned()
-    }
-
-    pub(crate) async fn submit(&self, plan: &Plan, ids: &[ThunkId], urgency: Urgency) {
-        for ((thunk, kind), id) in plan.thunks.iter().zip(ids) {
-            let submission = Submission {
-                id: *id,
-                thunk: Arc::new(thunk.clone()),
-                kind: *kind,
-                label: plan.label.as_str().into(),
-                limits: self.limits,
-                estimate: None,
-                cacheable: plan.cacheable,
-                urgency,
-            };
-            // Only `ggr show` misses what cannot be written here.
-            let _ = self.thunks.put(thunk);
-            self.driver.submit(submission).await;
-        }
-    }
-
-    /// Waits for results.
-    pub(crate) async fn results(
-        &self,
-        ids: &[ThunkId],
-        urgency: Urgency,
-    ) -> Result<Vec<Arc<Finished>>, Ended> {
-        let mut results = Vec::with_capacity(ids.len());
-        for id in ids {
-            let verdict = match urgency {
-                Urgency::Awaited => self.driver.verdict(*id).await,
-                Urgency::Eventual => self.driver.follow(*id).await,
-            };
-            let finished = verdict.map_err(|failure| Ended::from(&*failure))?;
-            self.finished.write().expect("no holder panics").insert(*id, Arc::clone(&finished));
-            results.push(finished);
-        }
-        Ok(results)
-    }
-
-    /// Gives the scheduler a result that was made outside of it.
-    pub(crate) async fn resolve(&self, ids: &[ThunkId], reduction: &Reduction) {
-        for id in ids {
-            self.driver.resolve_externally(*id, reduction.clone()).await;
-        }
-    }
-
-    /// A deferred call has failed for real: this pass over the build is over.
-    pub(crate) async fn believe_failure(&self, id: ThunkId) {
-        self.failed.lock().expect("no holder panics").insert(id);
-        self.driver.confirm_failure(id).await;
-        self.change_course(Course::Again);
-    }
-
-    pub(crate) fn is_known_to_fail(&self, id: ThunkId) -> bool {
-        self.failed.lock().expect("no holder panics").contains(&id)
     }
 
     pub(crate) fn fail_build(&self, why: String) {
@@ -378,276 +261,11 @@ impl Session {
         &self.held_back
     }
 
-    /// Somebody waits for this thunk.
-    pub(crate) async fn demand(&self, id: ThunkId) {
-        self.held_back.release(self, [id]).await;
-        self.driver.demand(id).await;
-    }
-
-    /// Leaves the placeholders that nobody has asked for to the user.
-    ///
-    /// # Errors
-    /// If the journal that keeps what they need from the collector cannot be written.
-    pub(crate) fn leave_placeholders(&self, repo: &Repo) -> Result<usize, JournalError> {
-        let left = Journal::start(repo)?;
-        let mut count = 0;
-        for placeholder in self.placeholders.all() {
-            if let Some(path) = placeholder.current_path() {
-                left.add(&path, &placeholder.output)?;
-                count += 1;
-            }
-            self.journal_done(&placeholder.path);
-            self.placeholders.forget(&placeholder);
-        }
-        left.leave()?;
-        Ok(count)
-    }
-
-    /// Makes one placeholder real, and waits until it is.
-    pub(crate) async fn force(&self, path: &Path) {
-        let Ok(stat) = rustix::fs::stat(path) else { return };
-        if let Some(placeholder) = self.placeholders.find((stat.st_dev, stat.st_ino)) {
-            self.demand(placeholder.output.thunk).await;
-            placeholder.settled().await;
-        }
-    }
-
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().expect("no holder panics");
         // Finished ones are taken out as new ones come, so the set holds what is under way.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
-    }
-
-    /// Waits until every placeholder is real, or the course changes.
-    pub(crate) async fn settle(&self) {
-        let mut course = self.course();
-        loop {
-            let all = self.placeholders.all();
-            let wanted = |placeholder: &Arc<Placeholder>| !self.held_back.holds(placeholder.output.thunk);
-            let Some(next) = all.into_iter().find(wanted) else { return };
-            tokio::select! {
-                () = next.settled() => {}
-                changed = course.wait_for(|course| *course != Course::Going) => {
-                    drop(changed);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Gives up on all that is not real yet: stops the work and removes the placeholders.
-    pub(crate) async fn abandon(&self) {
-        self.driver.cancel_all().await;
-        let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
-        { tasks }.shutdown().await;
-        for placeholder in self.placeholders.close() {
-            self.placeholders.remove(&placeholder);
-            self.journal_done(&placeholder.path);
-        }
-    }
-
-    /// Whether a call that runs here is expected to fail, while deferred calls are still open: those are waited for first,
-    /// so that a failure of theirs, which has the build run again, does not print this one's message twice.
-    pub(crate) async fn settle_before_failure(&self, call: &Call, ended: &Ended) {
-        if call.may_defer && ended.foretells_failure() && self.placeholders.len() > 0 {
-            self.settle().await;
-            if *self.course.borrow() != Course::Going {
-                // The build is about to be stopped; this launcher with it.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    // --- blobs and files ---
-
-    /// The bytes of a blob that is to become one of the user's files: checked, since nobody would look at them again. A
-    /// damaged one is removed from the store.
-    ///
-    /// # Errors
-    /// `InvalidData` if it is gone or damaged: the caller makes it anew.
-    pub(crate) fn checked_bytes(&self, id: BlobId) -> io::Result<Vec<u8>> {
-        let bytes = std::fs::read(self.store.path(id)).unwrap_or_default();
-        if BlobId::of(&bytes) == id {
-            return Ok(bytes);
-        }
-        // What cannot be removed is found damaged again.
-        let _ = self.store.remove(id);
-        Err(io::Error::new(io::ErrorKind::InvalidData, format!("blob {id} is damaged")))
-    }
-
-    pub(crate) fn ingest(&self, path: &Path) -> io::Result<BlobId> {
-        self.store.ingest(path).map(|ingested| ingested.id).map_err(io::Error::other)
-    }
-
-    pub(crate) fn put_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
-        self.store.put_bytes(bytes).map_err(io::Error::other)
-    }
-
-    /// Notes what a file of the user's holds, which was just written.
-    pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
-        self.view.remember(path, blob);
-    }
-
-    /// Writes a plan's files where the tool would have written them.
-    pub(crate) fn materialize(
-        &self,
-        call: &Call,
-        plan: &Plan,
-        reductions: &[Arc<Finished>],
-    ) -> io::Result<()> {
-        let planned: HashMap<_, _> = plan.outputs.iter().map(|o| (&o.output.name, o)).collect();
-        let Some(last) = reductions.last() else { return Ok(()) };
-        for (path, bytes) in &plan.written {
-            std::fs::write(path, bytes)?;
-        }
-        for (name, entry) in &last.outputs {
-            let (path, permissions) = match planned.get(name) {
-                Some(output) => (output.path.as_path(), output.mode(call.umask)),
-                None => {
-                    (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask))
-                }
-            };
-            super::materialize::write(&self.checked_bytes(entry.blob)?, path, permissions)?;
-            self.view.remember(path, entry.blob);
-            self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
-        }
-        Ok(())
-    }
-
-    /// What the tools printed, in their order.
-    pub(crate) fn printed(&self, reductions: &[Arc<Finished>]) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        for reduction in reductions {
-            for (blob, to) in [(reduction.stdout, &mut stdout), (reduction.stderr, &mut stderr)] {
-                if blob.size() > 0 {
-                    to.extend(self.store.get_bytes(blob).map_err(io::Error::other)?);
-                }
-            }
-        }
-        Ok((stdout, stderr))
-    }
-
-    /// Prints what deferred calls printed, each call's output in one piece.
-    pub(crate) fn print_for_build(&self, reductions: &[Arc<Finished>]) {
-        match self.printed(reductions) {
-            Ok((stdout, stderr)) => self.print_bytes(&stdout, &stderr),
-            Err(error) => self.fail_build(format!("reading what a tool printed: {error}")),
-        }
-    }
-
-    pub(crate) fn print_bytes(&self, stdout: &[u8], stderr: &[u8]) {
-        let mut output = self.output.lock().expect("no holder panics");
-        // A closed pipe is the reader's wish, as it would be to the tool.
-        if !stdout.is_empty() {
-            let _ = match &mut output.stdout {
-                Some(file) => file.write_all(stdout),
-                None => io::stdout().write_all(stdout).and_then(|()| io::stdout().flush()),
-            };
-        }
-        if !stderr.is_empty() {
-            let _ = match &mut output.stderr {
-                Some(file) => file.write_all(stderr),
-                None => io::stderr().write_all(stderr),
-            };
-        }
-    }
-
-    // --- what is counted and kept ---
-
-    /// Notes that a placeholder is about to stand at the path, so that the next session knows if this one is killed.
-    pub(crate) fn journal(&self, path: &Path, output: &OutputRef) -> io::Result<()> {
-        self.journal.add(path, output).map_err(io::Error::other)
-    }
-
-    /// Notes that no placeholder stands at the path any more. A record too many does no harm: the file is looked at.
-    pub(crate) fn journal_done(&self, path: &Path) {
-        let _ = self.journal.done(path);
-    }
-
-    /// Reports a call that became thunks.
-    pub(crate) fn note_traced(&self, plan: &Plan, ids: &[ThunkId]) {
-        let label: Arc<str> = plan.label.as_str().into();
-        for ((thunk, _), id) in plan.thunks.iter().zip(ids) {
-            let of_thunk = plan.outputs.iter().filter(|output| output.output.thunk == *id);
-            self.reporter.report(&Event::Traced {
-                thunk: *id,
-                label: Arc::clone(&label),
-                waits_for: thunk.waits_for().into_iter().map(|output| output.thunk).collect(),
-                outputs: of_thunk.map(|output| output.path.clone()).collect(),
-            });
-        }
-    }
-
-    /// Writes a plan's thunks to the repository. Not asked for those whose result is recorded: whoever recorded it did.
-    pub(crate) fn keep_thunks(&self, plan: &Plan) {
-        plan.thunks.iter().for_each(|(thunk, _)| self.keep_thunk(thunk));
-    }
-
-    /// Writes a thunk to the repository, for `ggr show`, `why`, `graph` and `force`. A build whose thunks cannot be written
-    /// is as right as any: those commands will say that the thunk is gone.
-    fn keep_thunk(&self, thunk: &Thunk) {
-        if self.trace {
-            drop(tokio::task::block_in_place(|| self.thunks.put(thunk)));
-            return;
-        }
-        let (thunks, thunk) = (self.thunks.clone(), thunk.clone());
-        self.runtime.spawn_blocking(move || drop(thunks.put(&thunk)));
-    }
-
-    pub(crate) fn note_hit(&self, plan: &Plan, ids: &[ThunkId]) {
-        for id in ids {
-            self.reporter.report(&Event::CacheHit { thunk: *id, label: plan.label.as_str().into() });
-        }
-    }
-
-    /// A call is about to run here.
-    pub(crate) fn note_here(&self, pid: u32, tool: &Path, ended: &Ended, call: Option<&Call>) {
-        let tool = tool.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let here = Here {
-            tool,
-            why: ended.why(),
-            doubted: matches!(ended, Ended::ToolFailed(_)),
-            in_recipe: call.is_some_and(|call| call.may_defer),
-            since: Instant::now(),
-            outputs: call.map(|call| named_outputs(&call.invocation)).unwrap_or_default(),
-        };
-        self.here.lock().expect("no holder panics").insert(pid, here);
-    }
-
-    /// The real tool of a call has ended, with this wait status.
-    pub(crate) fn note_exit(&self, pid: u32, status: i32) {
-        let Some(here) = self.here.lock().expect("no holder panics").remove(&pid) else { return };
-        if status != 0 && here.in_recipe {
-            // The build is failing: from here on nothing is deferred, so that it need not be run again.
-            self.lazy.store(false, Ordering::Release);
-        }
-        // A tool that fails here too was rightly doubted: that is the build's own business.
-        let why = match here.doubted {
-            true if status == 0 => format!("{} in the sandbox, but not here", here.why),
-            true => "it fails".to_owned(),
-            false => here.why,
-        };
-        self.reporter.report(&Event::RanHere {
-            label: here.tool.as_str().into(),
-            reason: format!("{}: {why}", here.tool),
-            took: here.since.elapsed(),
-            outputs: here.outputs,
-        });
-    }
-
-    /// A deferred thunk failed in the sandbox and passed here.
-    pub(crate) fn note_doubt(&self, label: &str, ended: &Ended, took: Duration) {
-        self.reporter.report(&Event::RanHere {
-            label: label.into(),
-            reason: format!("{label}: {} in the sandbox, but not here", ended.why()),
-            took,
-            outputs: Vec::new(),
-        });
-    }
-
-    pub(crate) fn report(&self, event: &Event) {
-        self.reporter.report(event);
     }
 }
 
@@ -661,31 +279,4 @@ impl Drop for RunHereMark<'_> {
     fn drop(&mut self) {
         self.session.run_here.lock().expect("no holder panics").remove(&self.pid);
     }
-}
-
-impl Watcher for Session {
-    fn any(&self) -> bool {
-        self.placeholders.len() > 0
-    }
-
-    fn written(&self, file: FileId) {
-        self.view.distrust(file);
-    }
-
-    fn opened(&self, file: FileId, held: Held) {
-        if let Some(placeholder) = self.placeholders.find(file) {
-            let thunk = placeholder.output.thunk;
-            self.placeholders.hold(&placeholder, held);
-            if let Some(session) = self.me.upgrade() {
-                self.runtime.spawn(async move { session.demand(thunk).await });
-            }
-        }
-    }
-}
-
-/// The permission bits of a file that a tool rewrote: it keeps them, whatever the sandbox's copy had.
-fn rewritten(path: &ggr_ir::RootPath) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    let found = std::fs::symlink_metadata(path.as_path()).ok()?;
-    found.is_file().then(|| found.permissions().mode() & 0o7777)
 }

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use ggr_backends::memo::{Stamp, StatMemo};
@@ -15,6 +16,7 @@ use ggr_models::{FileView, Found};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::placeholders::Placeholders;
+use super::watched::{Standing, Watched};
 use crate::intercept::supervisor::FileId;
 
 fn number(path: &Path) -> u64 {
@@ -33,8 +35,12 @@ pub(crate) struct View {
     own: RwLock<FxHashMap<FileId, (Stamp, BlobId)>>,
     /// What was looked at in this session, by path (its hash) and stamp.
     stamped: RwLock<FxHashMap<(u64, u64), (BlobId, bool)>>,
+    /// What was looked at and has not changed since.
+    watched: Watched,
     /// Files that somebody of the build has opened for writing.
     distrusted: RwLock<FxHashSet<FileId>>,
+    /// Whether nobody tells of such.
+    unwatched: AtomicBool,
 }
 
 impl View {
@@ -45,23 +51,57 @@ impl View {
             memo,
             own: RwLock::default(),
             stamped: RwLock::default(),
+            watched: Watched::new(),
             distrusted: RwLock::default(),
+            unwatched: AtomicBool::new(false),
         }
+    }
+
+    /// To be called before files are looked at for a call: what changed before is seen from then on.
+    pub(crate) fn refresh(&self) {
+        self.watched.refresh();
     }
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
         let Ok(meta) = fs::metadata(path) else { return };
         let file = (meta.dev(), meta.ino());
-        if !self.distrusted.read().expect("no holder panics").contains(&file) {
+        if !self.unwatched.load(Ordering::Acquire)
+            && !self.distrusted.read().expect("no holder panics").contains(&file)
+        {
             self.own.write().expect("no holder panics").insert(file, (Stamp::of(&meta), blob));
         }
+    }
+
+    /// Notes that nobody tells who opens files for writing: a stamp alone has to do.
+    pub(crate) fn distrust_all(&self) {
+        self.unwatched.store(true, Ordering::Release);
+        self.own.write().expect("no holder panics").clear();
     }
 
     /// Notes that somebody opens a file for writing.
     pub(crate) fn distrust(&self, file: FileId) {
         self.distrusted.write().expect("no holder panics").insert(file);
         self.own.write().expect("no holder panics").remove(&file);
+        self.watched.forget(file);
+    }
+
+    /// Hashes a file, and remembers it until it changes.
+    fn look(&self, path: &Path) -> io::Result<(BlobId, bool)> {
+        let look = self.watched.look(path);
+        let meta = self.regular(path)?;
+        let (blob, executable) = match self.of_our_own(&meta) {
+            Some(blob) => (blob, meta.mode() & 0o111 != 0),
+            None => self.memo.blob(&self.store, path).map_err(io::Error::other)?,
+        };
+        if let Some(look) = look {
+            let file = (meta.dev(), meta.ino());
+            self.watched.learn(look, Standing::File { blob, executable }, Some(file));
+            if self.distrusted.read().expect("no holder panics").contains(&file) {
+                self.watched.forget(file);
+            }
+        }
+        Ok((blob, executable))
     }
 
     /// The blob of a file that we wrote and nobody has touched since.
@@ -85,7 +125,21 @@ impl View {
 
 impl FileView for View {
     fn find(&self, path: &Path) -> Found {
-        let Ok(meta) = fs::metadata(path) else { return Found::Missing };
+        match self.watched.known(path).map(|known| known.standing) {
+            Some(Standing::Nothing) => return Found::Missing,
+            Some(Standing::File { blob, executable }) => {
+                return Found::File { size: blob.size(), executable };
+            }
+            None => {}
+        }
+        let Ok(meta) = fs::metadata(path) else {
+            if let Some(look) = self.watched.look(path)
+                && fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                self.watched.learn(look, Standing::Nothing, None);
+            }
+            return Found::Missing;
+        };
         if meta.is_dir() {
             return Found::Directory;
         }
@@ -99,6 +153,9 @@ impl FileView for View {
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
+        if self.watched.known(path).is_some_and(|known| !known.is_link) {
+            return None;
+        }
         fs::read_link(path).ok()
     }
 
@@ -108,14 +165,20 @@ impl FileView for View {
     }
 
     fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        let meta = self.regular(path)?;
-        if let Some(blob) = self.of_our_own(&meta) {
-            return Ok((blob, meta.mode() & 0o111 != 0));
+        match self.watched.known(path).map(|known| known.standing) {
+            Some(Standing::Nothing) => Err(io::ErrorKind::NotFound.into()),
+            Some(Standing::File { blob, executable }) => Ok((blob, executable)),
+            None => self.look(path),
         }
-        self.memo.blob(&self.store, path).map_err(io::Error::other)
     }
 
     fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        if let Some(Standing::File { blob, executable }) =
+            self.watched.known(path).map(|known| known.standing)
+            && start_of(blob) == stamp
+        {
+            return Ok((blob, executable));
+        }
         let known = self.stamped.read().expect("no holder panics").get(&(number(path), stamp)).copied();
         known.map_or_else(|| self.blob(path), Ok)
     }
@@ -131,12 +194,19 @@ impl FileView for View {
     fn stamp(&self, path: &Path) -> Option<u64> {
         // Of the bytes, not of the inode: what was remembered of a tree then holds for a fresh copy of it too. Who asks
         // needs the blob anyway, so hashing it is work done early, and a file is hashed once.
-        let (blob, executable) = self.blob(path).ok()?;
-        let stamp = u64::from_le_bytes(*blob.hash().as_bytes().first_chunk().expect("a hash has 32 bytes"));
-        let key = (number(path), stamp);
-        if !self.stamped.read().expect("no holder panics").contains_key(&key) {
-            self.stamped.write().expect("no holder panics").insert(key, (blob, executable));
+        match self.watched.known(path).map(|known| known.standing) {
+            Some(Standing::File { blob, .. }) => return Some(start_of(blob)),
+            Some(Standing::Nothing) => return None,
+            None => {}
         }
+        let (blob, executable) = self.look(path).ok()?;
+        let stamp = start_of(blob);
+        self.stamped.write().expect("no holder panics").insert((number(path), stamp), (blob, executable));
         Some(stamp)
     }
+}
+
+/// The first bytes of its hash.
+fn start_of(blob: BlobId) -> u64 {
+    u64::from_le_bytes(*blob.hash().as_bytes().first_chunk().expect("a hash has 32 bytes"))
 }

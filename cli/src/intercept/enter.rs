@@ -35,16 +35,19 @@ pub(crate) struct Plan {
 /// The first byte of the answer: ready, with the listener attached if one was asked for.
 pub(crate) const READY: u8 = b'R';
 
-/// The first byte of the answer: failed; a message follows.
-pub(crate) const FAILED: u8 = b'F';
+/// The first byte of the answer: the launcher cannot be mounted over the tools; a message follows.
+pub(crate) const NO_MOUNTS: u8 = b'M';
+
+/// The first byte of the answer: system calls cannot be watched; a message follows.
+pub(crate) const NO_WATCH: u8 = b'W';
 
 /// Runs the step. Returns only on failure, which has then been told to the coordinator.
 pub(crate) fn run(plan: &Plan, command: &[OsString]) -> io::Error {
     let control = control_stream(plan.control);
     match prepare(plan, control.as_fd()) {
         Ok(()) => {}
-        Err(error) => {
-            let message = [&[FAILED][..], error.to_string().as_bytes()].concat();
+        Err((part, error)) => {
+            let message = [&[part][..], error.to_string().as_bytes()].concat();
             let _ = (&control).write_all(&message);
             return error;
         }
@@ -67,23 +70,33 @@ fn control_stream(number: i32) -> UnixStream {
     fd.into()
 }
 
-fn prepare(plan: &Plan, control: BorrowedFd<'_>) -> io::Result<()> {
-    let root = rustix::process::geteuid().is_root();
+/// Does what the plan says; an error comes with the answer's first byte.
+fn prepare(plan: &Plan, control: BorrowedFd<'_>) -> Result<(), (u8, io::Error)> {
     if !plan.tools.is_empty() {
-        enter_namespaces(root)?;
-        for tool in &plan.tools {
-            mount_bind(&plan.launcher, tool).map_err(|e| context(e.into(), "bind mount over", tool))?;
+        mount_launchers(plan).map_err(|error| (NO_MOUNTS, error))?;
+    }
+    let listener = plan.watch.then(watch).transpose().map_err(|error| (NO_WATCH, error))?;
+    send(control, listener).map_err(|error| (NO_WATCH, error))
+}
+
+fn mount_launchers(plan: &Plan) -> io::Result<()> {
+    enter_namespaces(rustix::process::geteuid().is_root())?;
+    for tool in &plan.tools {
+        mount_bind(&plan.launcher, tool).map_err(|e| context(e.into(), "bind mount over", tool))?;
+    }
+    Ok(())
+}
+
+fn watch() -> io::Result<OwnedFd> {
+    let program = filter::program();
+    sys::install_filter(&program).or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            // Without a user namespace there is no CAP_SYS_ADMIN, and the kernel wants this in its place.
+            rustix::thread::set_no_new_privs(true)?;
+            sys::install_filter(&program)
         }
-    }
-    if !plan.watch {
-        return send(control, None);
-    }
-    if !root && plan.tools.is_empty() {
-        // Without a user namespace there is no CAP_SYS_ADMIN, and the kernel wants this in its place.
-        rustix::thread::set_no_new_privs(true)?;
-    }
-    let listener = sys::install_filter(&filter::program())?;
-    send(control, Some(listener))
+        _ => Err(error),
+    })
 }
 
 fn enter_namespaces(root: bool) -> io::Result<()> {

@@ -24,8 +24,14 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     /// Whether any file is being waited for at all: a cheap check made first.
     fn any(&self) -> bool;
 
+    /// Whether it matters which files are executed, though none is waited for.
+    fn counts_programs(&self) -> bool;
+
     /// Somebody is about to open the file for writing.
     fn written(&self, file: FileId);
+
+    /// A file is about to be executed. Takes the held call if that has to wait; otherwise gives it back.
+    fn executed(&self, file: FileId, held: Held) -> Option<Held>;
 
     /// Takes the held call if the file is a placeholder; otherwise drops it at once.
     fn opened(&self, file: FileId, held: Held);
@@ -99,6 +105,14 @@ impl Watcher for LetGo {
         false
     }
 
+    fn counts_programs(&self) -> bool {
+        false
+    }
+
+    fn executed(&self, _: FileId, held: Held) -> Option<Held> {
+        Some(held)
+    }
+
     fn opened(&self, _: FileId, _: Held) {}
 
     fn written(&self, _: FileId) {}
@@ -129,14 +143,15 @@ fn nobody_left(listener: &OwnedFd) -> bool {
 fn answer(listener: &Arc<OwnedFd>, watcher: &dyn Watcher, call: &Notification) {
     let held = Held { listener: Arc::clone(listener), id: call.id, pid: call.pid };
     let named = Named::of(call);
-    if !watcher.any() && !named.writes {
-        return;
-    }
-    if let Some(file) = named.file(call.pid) {
+    let matters = watcher.any() || named.writes || (named.executes && watcher.counts_programs());
+    if matters && let Some(file) = named.file(call.pid) {
         if named.writes {
             watcher.written(file);
         }
-        watcher.opened(file, held);
+        let held = if named.executes { watcher.executed(file, held) } else { Some(held) };
+        if let Some(held) = held {
+            watcher.opened(file, held);
+        }
     }
 }
 
@@ -149,6 +164,8 @@ struct Named {
     beside: bool,
     /// Whether it may be written to.
     writes: bool,
+    /// Whether it is to be executed.
+    executes: bool,
 }
 
 impl Named {
@@ -166,7 +183,8 @@ impl Named {
         let created = libc::O_CREAT | libc::O_EXCL;
         let beside = flags & libc::O_DIRECTORY != 0 || flags & created == created;
         let writes = !beside && (flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0);
-        Self { dirfd, path, beside, writes }
+        let executes = matches!(i64::from(call.data.nr), libc::SYS_execve | libc::SYS_execveat);
+        Self { dirfd, path, beside, writes, executes }
     }
 
     /// The regular file, as the kernel will find it.

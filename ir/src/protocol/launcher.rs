@@ -17,8 +17,11 @@ pub const MAX_FRAME: usize = 64 << 20;
 /// Marks the socket path inside the launcher's file, to be overwritten when a session writes its copy.
 pub const SOCKET_MARK: &[u8; 16] = b"GGR-SOCKET-PATH:";
 
-/// How many bytes the socket path may have (`sun_path` holds 108 with its NUL).
+/// How many bytes the socket path may have (`sun_path` holds 108 with its NUL). Two bytes more are left behind it.
 pub const SOCKET_MAX: usize = 107;
+
+/// Stands behind the socket path's NUL in a launcher that is found through `PATH` (`--intercept path`).
+pub const LINKED: u8 = b'L';
 
 /// One tool call, as the launcher saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -138,6 +138,16 @@ impl Journal {
         Ok(())
     }
 
+    /// The placeholders that were left and still stand, ordered by path.
+    pub fn left(repo: &Repo) -> Result<BTreeMap<PathBuf, OutputRef>, JournalError> {
+        let mut left = BTreeMap::new();
+        for path in journals(&repo.placeholders_dir(), LEFT)? {
+            let records = read(&path).map_err(|source| JournalError { path, source })?;
+            left.extend(records.into_iter().filter(|(file, output)| stands(file, output)));
+        }
+        Ok(left)
+    }
+
     /// Every output that some placeholder may still stand for: what the collector must be able to make. Journals of left
     /// placeholders of which none stands any more are removed.
     pub fn roots(repo: &Repo) -> Result<Vec<OutputRef>, JournalError> {

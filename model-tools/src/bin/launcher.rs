@@ -15,9 +15,10 @@ use std::os::unix::net::UnixStream;
 #[path = "../../../ir/src/protocol/launcher.rs"]
 mod protocol;
 
-use protocol::{Reply, Request, SOCKET_MARK};
+use protocol::{LINKED, Reply, Request, SOCKET_MARK};
 
-/// Where the session writes its socket's path: the mark, then the path, then NULs.
+/// Where the session writes its socket's path: the mark, then the path, then a NUL; then [`LINKED`], if the launcher stands
+/// in a directory of links that is first in `PATH`, or NUL, if it is mounted over the tool's own file; then NULs.
 #[used]
 static SOCKET: [u8; 128] = {
     let mut bytes = [0u8; 128];
@@ -75,12 +76,37 @@ fn serve(argc: c_int, argv: *const *const c_char) -> io::Result<c_int> {
     }
 }
 
-fn socket_path() -> Vec<u8> {
+/// What the session wrote behind the mark.
+fn written() -> &'static [u8] {
     // The compiler must not take the static's initial bytes for granted: the file is patched after it was built.
     // SAFETY: the static is 128 initialised bytes.
-    let bytes = unsafe { std::ptr::read_volatile(&raw const SOCKET) };
-    let path = &bytes[SOCKET_MARK.len()..];
+    let bytes =
+        unsafe { std::slice::from_raw_parts(std::hint::black_box(&raw const SOCKET).cast::<u8>(), 128) };
+    &bytes[SOCKET_MARK.len()..]
+}
+
+fn socket_path() -> Vec<u8> {
+    let path = written();
     path[..path.iter().position(|&b| b == 0).unwrap_or(path.len())].to_vec()
+}
+
+/// The directory of links that this launcher stands in, if that is how it came to be executed.
+fn links() -> Option<Vec<u8>> {
+    let flag = written().iter().position(|&b| b == 0)? + 1;
+    if written().get(flag) != Some(&LINKED) {
+        return None;
+    }
+    let own = std::fs::read_link("/proc/self/exe").ok()?;
+    Some(own.parent()?.as_os_str().as_bytes().to_vec())
+}
+
+/// Takes the links out of `PATH`: the real tool, and what it calls, is to find what it would find without us. (A gcc that
+/// found itself among the links would look for its own files beside them.)
+fn leave_links(links: &[u8]) {
+    let Some(path) = std::env::var_os("PATH") else { return };
+    let kept: Vec<&[u8]> = path.as_bytes().split(|&b| b == b':').filter(|dir| *dir != links).collect();
+    // SAFETY: this process has one thread.
+    unsafe { std::env::set_var("PATH", OsStr::from_bytes(&kept.join(&b':'))) };
 }
 
 fn request(argc: c_int, argv: *const *const c_char) -> io::Result<Request> {
@@ -114,6 +140,14 @@ fn run(path: &[u8], argv: *const *const c_char, socket: &mut UnixStream) -> io::
         return Err(io::Error::last_os_error());
     }
     if child == 0 {
+        let mut argv = argv;
+        let renamed;
+        if let Some(links) = links() {
+            leave_links(&links);
+            // SAFETY: `argv` is NULL-ended and holds at least the name that we were called by.
+            renamed = unsafe { under_own_name(argv, &path, &links) };
+            argv = renamed.as_ptr();
+        }
         // SAFETY: as above; on success execv does not return.
         unsafe {
             execv(path.as_ptr(), argv);
@@ -138,6 +172,28 @@ fn run(path: &[u8], argv: *const *const c_char, socket: &mut UnixStream) -> io::
     let mut acknowledged = [0u8; 1];
     let _ = socket.read(&mut acknowledged);
     Ok(if status & 0x7f == 0 { (status >> 8) & 0xff } else { end_by(status & 0x7f) })
+}
+
+/// The arguments, with the tool's own path in place of its link's: a name without a directory stays as it is.
+///
+/// # Safety
+/// `argv` is a NULL-ended array of strings with at least one.
+unsafe fn under_own_name(argv: *const *const c_char, path: &CString, links: &[u8]) -> Vec<*const c_char> {
+    let mut all = Vec::new();
+    for i in 0.. {
+        // SAFETY: the array goes on up to its NULL.
+        let arg = unsafe { *argv.add(i) };
+        all.push(arg);
+        if arg.is_null() {
+            break;
+        }
+    }
+    // SAFETY: there is a first string.
+    let name = unsafe { std::ffi::CStr::from_ptr(all[0]) }.to_bytes();
+    if name.starts_with(links) {
+        all[0] = path.as_ptr();
+    }
+    all
 }
 
 /// Ends this process by a signal, as the tool was ended; for a signal that does not kill, as the shell reports it.

@@ -3,6 +3,7 @@
 //! The scanner stamps every header, and the inputs need its hash a moment later. Half of a warm call's time would be the
 //! second look.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,8 @@ use crate::model::{Directory, FileView, Found};
 /// A view that remembers the stamps it gave. Lives as long as one call is modelled.
 pub(super) struct Seen<'a> {
     files: &'a dyn FileView,
-    stamps: Mutex<FxHashMap<PathBuf, u64>>,
+    /// Keyed by the text: hashing it as a path takes it apart.
+    stamps: Mutex<FxHashMap<OsString, u64>>,
 }
 
 impl<'a> Seen<'a> {
@@ -25,7 +27,7 @@ impl<'a> Seen<'a> {
     }
 
     fn known(&self, path: &Path) -> Option<u64> {
-        self.stamps.lock().expect("no holder panics").get(path).copied()
+        self.stamps.lock().expect("no holder panics").get(path.as_os_str()).copied()
     }
 }
 
@@ -62,7 +64,7 @@ impl FileView for Seen<'_> {
             return Some(stamp);
         }
         let stamp = self.files.stamp(path)?;
-        self.stamps.lock().expect("no holder panics").insert(path.to_owned(), stamp);
+        self.stamps.lock().expect("no holder panics").insert(path.into(), stamp);
         Some(stamp)
     }
 }

@@ -9,7 +9,7 @@ use super::request::ScanRequest;
 use super::result::Scan;
 use super::symbol::{Sym, Symbols};
 use super::watch::{Watch, as_path};
-use crate::model::{FileView, Found};
+use crate::model::{Directory, FileView, Found};
 
 /// What a scan is remembered by: a hash of the whole request.
 pub(crate) type Key = [u8; 32];
@@ -87,16 +87,17 @@ impl Remembered {
                 return Verdict::Outdated;
             }
         }
+        let look = |seen: &SeenDir| files.directory(as_path(symbols.text(seen.path)));
+        let now: Vec<_> = self.dirs.iter().map(look).collect();
+        if !self.are_alike(&now) {
+            return Verdict::Outdated;
+        }
         let mut renewed: Option<Vec<SeenDir>> = None;
         let mut next = 0;
         for (at, seen) in self.dirs.iter().enumerate() {
             let names = &self.absent[next..next + seen.absent as usize];
             next += seen.absent as usize;
-            let now = files.directory(as_path(symbols.text(seen.path)));
-            if now.map(|now| (now.device, now.inode)) != seen.identity {
-                return Verdict::Outdated;
-            }
-            let stamp = now.and_then(|now| now.stamp);
+            let stamp = now[at].and_then(|now| now.stamp);
             if names.is_empty() || (seen.stamp.is_some() && stamp == seen.stamp) {
                 continue;
             }
@@ -112,6 +113,19 @@ impl Remembered {
             Some(dirs) => Verdict::HoldsWith(Remembered { dirs, ..self.clone() }),
             None => Verdict::Holds,
         }
+    }
+
+    /// Whether the same directories exist as before, and the same ones are one and the same. GCC compares directories with
+    /// each other, to pass over those given twice; which ones they are is nothing to it, so a scan holds for a copy of the
+    /// tree.
+    fn are_alike(&self, now: &[Option<Directory>]) -> bool {
+        let now: Vec<_> = now.iter().map(|now| now.map(|now| (now.device, now.inode))).collect();
+        let first = |of: usize, is_it: &dyn Fn(usize) -> bool| (0..of).find(|at| is_it(*at));
+        self.dirs.iter().enumerate().all(|(at, seen)| {
+            now[at].is_some() == seen.identity.is_some()
+                && first(at, &|other| now[other] == now[at])
+                    == first(at, &|other| self.dirs[other].identity == seen.identity)
+        })
     }
 }
 

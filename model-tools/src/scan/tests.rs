@@ -6,120 +6,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use ggr_ir::{OutputName, OutputRef, ThunkId, placeholder};
+use ggr_ir::{BlobId, OutputName, OutputRef, ThunkId, placeholder};
 
 use super::*;
+use crate::model::{FileView, Found};
 use crate::testing::DiskView;
 
-const GCC: &str = "/usr/bin/gcc";
-const GXX: &str = "/usr/bin/g++";
+mod tree;
 
-/// A directory of sources, and a scanner.
-struct Tree {
-    dir: tempfile::TempDir,
-    scanner: Scanner,
-    files: DiskView,
-}
-
-fn scanner() -> Scanner {
-    Scanner::new(Box::new(AskCompiler::default()))
-}
-
-/// Says so, and how the caller goes on, where there is no compiler to compare with.
-fn has_compiler() -> bool {
-    let found = Path::new(GCC).exists() && Path::new(GXX).exists();
-    if !found {
-        eprintln!("SKIPPED: no gcc and g++ here");
-    }
-    found
-}
-
-impl Tree {
-    fn new(files: &[(&str, &str)]) -> Tree {
-        let tree = Tree {
-            dir: tempfile::tempdir().expect("a directory"),
-            scanner: scanner(),
-            files: DiskView::new(),
-        };
-        files.iter().for_each(|(name, text)| tree.write(name, text));
-        tree
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        self.dir.path().canonicalize().expect("it exists")
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.dir.path().join(name);
-        fs::create_dir_all(path.parent().expect("a file has a parent")).expect("directories can be made");
-        fs::write(path, text).expect("a file can be written");
-    }
-
-    fn request(&self, program: &str, source: &str, flags: &[&str]) -> ScanRequest {
-        let language = match source.rsplit('.').next() {
-            Some("cc") => Language::Cxx,
-            Some("S") => Language::Assembler,
-            _ => Language::C,
-        };
-        let mut request = ScanRequest {
-            compiler: Compiler { program: program.into(), version: 1, language, flags: Vec::new() },
-            source: source.into(),
-            dir: self.path(),
-            macros: Vec::new(),
-            forced: Vec::new(),
-            dirs: Vec::new(),
-            sysroot: None,
-            cpath: None,
-            language_path: None,
-            missing_is_generated: false,
-        };
-        for flag in flags {
-            let (name, value) = flag.split_once(' ').unwrap_or((flag, ""));
-            let value = value.to_owned();
-            match name {
-                "-I" => request.dirs.push(DirFlag::Add(DirClass::Bracket, value)),
-                "-iquote" => request.dirs.push(DirFlag::Add(DirClass::Quote, value)),
-                "-isystem" => request.dirs.push(DirFlag::Add(DirClass::System, value)),
-                "-idirafter" => request.dirs.push(DirFlag::Add(DirClass::After, value)),
-                "-I-" => request.dirs.push(DirFlag::Split),
-                "-D" => request.macros.push(MacroFlag::Define(value)),
-                "-U" => request.macros.push(MacroFlag::Undefine(value)),
-                "-include" => request.forced.push(Forced::Include(value)),
-                "-imacros" => request.forced.push(Forced::Macros(value)),
-                _ => request.compiler.flags.push((*flag).to_owned()),
-            }
-        }
-        request
-    }
-
-    /// What `gcc -M` prints, with more flags.
-    fn real(&self, request: &ScanRequest, flags: &[&str], more: &[&str]) -> Vec<u8> {
-        let mut command = Command::new(&request.compiler.program);
-        for flag in flags {
-            command.args(flag.splitn(2, ' '));
-        }
-        command.args(["-M"]).args(more).arg(&request.source).current_dir(self.path()).env("LC_ALL", "C");
-        let output = command.output().expect("the compiler runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
-    }
-
-    /// The scanner's answer equals the compiler's, both when it is worked out and when it is remembered.
-    fn check(&self, source: &str, flags: &[&str]) {
-        let program = if source.ends_with(".cc") { GXX } else { GCC };
-        let request = self.request(program, source, flags);
-        let real = String::from_utf8(self.real(&request, flags, &[])).expect("paths are UTF-8 here");
-        for _ in 0..2 {
-            let scan = self.scanner.scan(&request, &self.files).expect("the scanner is sure");
-            let ours = depfile(&scan, &[default_target(source)], &DepfileOptions::default());
-            assert_eq!(String::from_utf8(ours).expect("paths are UTF-8 here"), real, "{source} {flags:?}");
-        }
-    }
-
-    fn scan(&self, source: &str) -> Result<Arc<Scan>, ScanMiss> {
-        self.scanner.scan(&self.request(GCC, source, &[]), &self.files)
-    }
-}
+use tree::{GCC, Tree, has_compiler};
 
 /// A unit in which the condition includes `yes.h`, or else `no.h`.
 fn conditional(condition: &str) -> String {
@@ -317,6 +212,76 @@ fn a_remembered_scan_sees_every_change() {
     tree.check("a.c", &flags);
     fs::rename(tree.path().join("d2"), tree.path().join("d3")).expect("a directory can be renamed");
     tree.check("a.c", &flags);
+    symlink("d3", tree.path().join("d2")).expect("a link can be made");
+    tree.check("a.c", &flags);
+    fs::remove_dir_all(tree.path().join("d1")).expect("it was there");
+    symlink("d3", tree.path().join("d1")).expect("a link can be made");
+    tree.check("a.c", &flags);
+}
+
+/// A view that stamps files by their bytes, and in which perhaps none can be read: what is not remembered cannot be found
+/// out then.
+struct Stamped {
+    disk: DiskView,
+    readable: bool,
+}
+
+impl Stamped {
+    fn new(readable: bool) -> Stamped {
+        Stamped { disk: DiskView::new(), readable }
+    }
+}
+
+impl FileView for Stamped {
+    fn find(&self, path: &Path) -> Found {
+        self.disk.find(path)
+    }
+
+    fn link_target(&self, path: &Path) -> Option<std::path::PathBuf> {
+        self.disk.link_target(path)
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<Arc<[u8]>> {
+        if self.readable { self.disk.read(path) } else { Err(std::io::ErrorKind::Unsupported.into()) }
+    }
+
+    fn blob(&self, path: &Path) -> std::io::Result<(BlobId, bool)> {
+        self.disk.blob(path)
+    }
+
+    fn blob_of_bytes(&self, bytes: &[u8]) -> std::io::Result<BlobId> {
+        self.disk.blob_of_bytes(bytes)
+    }
+
+    fn stamp(&self, path: &Path) -> Option<u64> {
+        let hash = BlobId::of(&fs::read(path).ok()?).hash();
+        hash.as_bytes().first_chunk().map(|start| u64::from_le_bytes(*start))
+    }
+}
+
+#[test]
+fn a_remembered_scan_holds_for_a_copy_of_the_tree() {
+    if !has_compiler() {
+        return;
+    }
+    let source = "#include <x.h>\n#include <stdio.h>\n";
+    let tree = Tree::new(&[("w/a.c", source), ("w/d2/x.h", ""), ("w/d1/y.h", "")]);
+    let request =
+        || ScanRequest { dir: tree.path().join("w"), ..tree.request(GCC, "a.c", &["-I d1", "-I d2"]) };
+    let first = tree.scanner.scan(&request(), &Stamped::new(true));
+    let kept = tree.path().join("cache");
+    tree.scanner.save(&kept).expect("a cache can be written");
+    let copied = Command::new("cp").arg("-a").args([tree.path().join("w"), tree.path().join("v")]).status();
+    assert!(copied.expect("`cp` starts").success());
+    fs::remove_dir_all(tree.path().join("w")).expect("it was there");
+    fs::rename(tree.path().join("v"), tree.path().join("w")).expect("a directory can be renamed");
+    let again = Scanner::load(Box::new(NoCompiler), &kept);
+    let files = Stamped::new(false);
+    assert_eq!(again.scan(&request(), &files), first);
+    // The two directories become one: GCC would pass over the second.
+    fs::remove_dir_all(tree.path().join("w/d1")).expect("it was there");
+    symlink("d2", tree.path().join("w/d1")).expect("a link can be made");
+    assert!(again.scan(&request(), &files).is_err(), "it has to be looked at again, and cannot");
 }
 
 #[test]

@@ -117,7 +117,8 @@ async fn missing_inputs_are_brought_back_by_the_caller() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let heal: Heal = {
         let asked = asked.clone();
-        Arc::new(move |blobs| {
+        Arc::new(move |job, blobs| {
+            assert_eq!(job.label, "a");
             asked.lock().unwrap().extend(blobs);
             std::future::ready(Ok(())).boxed()
         })

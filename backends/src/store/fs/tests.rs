@@ -157,3 +157,41 @@ fn presence_of_many_known_blobs_is_answered_without_the_disk() {
     fs::remove_dir_all(store.root.join("blobs")).unwrap();
     assert!(store.missing(&ids).unwrap().is_empty());
 }
+
+/// Changes one byte of a blob's file in place, as its owner could.
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[0] ^= 1;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_blob_that_was_written_to_counts_as_missing_and_is_replaced() {
+    let (dir, store) = store();
+    let file = dir.path().join("source");
+    fs::write(&file, b"source").unwrap();
+    let id = store.ingest(&file).unwrap().id;
+    let program = store.executable_path(id).unwrap();
+    flip(&store.path(id));
+    assert!(matches!(store.open(id), Err(StoreError::Missing(_))));
+    store.ingest(&file).unwrap();
+    assert_eq!(store.get_bytes(id).unwrap(), b"source");
+    flip(&store.path(id));
+    assert!(matches!(store.sound_path(id), Err(StoreError::Missing(_))));
+    assert!(!store.path(id).exists());
+    store.ingest(&file).unwrap();
+    store.executable_path(id).unwrap();
+    flip(&program);
+    assert_eq!(fs::read(store.executable_path(id).unwrap()).unwrap(), b"source");
+}
+
+#[test]
+fn a_blob_whose_time_alone_was_changed_is_read_once_and_sealed_again() {
+    let (_dir, store) = store();
+    let id = store.put_bytes(b"copied back by hand").unwrap();
+    let path = store.path(id);
+    File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+    assert_eq!(store.sound_path(id).unwrap(), path);
+    assert_eq!(fs::metadata(&path).unwrap().mtime(), seal::SEALED);
+}

@@ -54,7 +54,7 @@ fn kernel() -> Finding {
         ),
         _ => Finding::missing(
             format!("Linux {release}"),
-            "ggr needs 5.11 or newer (overlays in user namespaces); with an older one builds run as without ggr",
+            "ggr needs 5.11 or newer (overlays in user namespaces); with an older one builds run as with `--isolation plain`",
         ),
     }
 }
@@ -70,12 +70,13 @@ fn user_namespaces() -> Finding {
         Ok(()) => Finding::ok("allowed"),
         Err(why) if rustix::process::geteuid().is_root() => Finding::degraded(
             why,
-            "root needs none; builds of other users of this machine run as without ggr",
+            "root needs none; builds of other users run with `--intercept path --isolation plain`",
         ),
-        Err(why) => Finding::missing(
+        Err(why) => Finding::degraded(
             why,
             "set `sysctl kernel.unprivileged_userns_clone=1` and, on Ubuntu, \
-             `kernel.apparmor_restrict_unprivileged_userns=0`; until then builds run as without ggr",
+             `kernel.apparmor_restrict_unprivileged_userns=0`; until then builds run with `--intercept path \
+             --isolation plain`: what is not in the cache runs on the real tree",
         ),
     }
 }
@@ -83,9 +84,10 @@ fn user_namespaces() -> Finding {
 fn mount_namespaces() -> Finding {
     match try_it(Probe::Mount) {
         Ok(()) => Finding::ok("allowed"),
-        Err(why) => Finding::missing(
+        Err(why) => Finding::degraded(
             why,
-            "in a container, allow CAP_SYS_ADMIN or user namespaces; until then builds run as without ggr",
+            "in a container, allow CAP_SYS_ADMIN or user namespaces; until then tools are caught as by \
+             `--intercept path`: a call by absolute path is not",
         ),
     }
 }

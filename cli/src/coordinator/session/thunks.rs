@@ -1,0 +1,105 @@
+//! Results of thunks: known ones, awaited ones, failed ones.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ggr_backends::drive::{Finished, Origin, Submission};
+use ggr_backends::scheduler::Urgency;
+use ggr_ir::{OutputRef, Reduction, ThunkId};
+use ggr_models::Plan;
+
+use super::{Course, Ended, Session};
+
+impl Session {
+    /// The results of a plan's thunks, if all are known already.
+    pub(crate) fn look_up(&self, plan: &Plan, ids: &[ThunkId]) -> Option<Vec<Arc<Finished>>> {
+        if !plan.cacheable {
+            return None;
+        }
+        let mut found: Vec<Arc<Finished>> = Vec::with_capacity(ids.len());
+        for ((thunk, _), _) in plan.thunks.iter().zip(ids) {
+            let known = |output: &OutputRef| {
+                let of_plan = ids.iter().position(|id| *id == output.thunk).and_then(|at| found.get(at));
+                let finished = of_plan.cloned().or_else(|| self.finished_thunk(output.thunk))?;
+                finished.output(&output.name).map(|entry| entry.blob)
+            };
+            let ready = thunk.resolve(known).ok()?;
+            found.push(Arc::new(Finished::new(self.cache.get(ready.id())?, Origin::Cache)));
+        }
+        Some(found)
+    }
+
+    fn finished_thunk(&self, id: ThunkId) -> Option<Arc<Finished>> {
+        self.finished.read().expect("no holder panics").get(&id).cloned()
+    }
+
+    pub(crate) async fn submit(&self, plan: &Plan, ids: &[ThunkId], urgency: Urgency) {
+        for ((thunk, kind), id) in plan.thunks.iter().zip(ids) {
+            let submission = Submission {
+                id: *id,
+                thunk: Arc::new(thunk.clone()),
+                kind: *kind,
+                label: plan.label.as_str().into(),
+                limits: self.limits,
+                estimate: None,
+                cacheable: plan.cacheable,
+                urgency,
+            };
+            // Only `ggr show` misses what cannot be written here.
+            let _ = self.thunks.put(thunk);
+            self.driver.submit(submission).await;
+        }
+    }
+
+    /// Waits for results.
+    pub(crate) async fn results(
+        &self,
+        ids: &[ThunkId],
+        urgency: Urgency,
+    ) -> Result<Vec<Arc<Finished>>, Ended> {
+        let mut results = Vec::with_capacity(ids.len());
+        for id in ids {
+            let verdict = match urgency {
+                Urgency::Awaited => self.driver.verdict(*id).await,
+                Urgency::Eventual => self.driver.follow(*id).await,
+            };
+            let finished = verdict.map_err(|failure| Ended::from(&*failure))?;
+            self.finished.write().expect("no holder panics").insert(*id, Arc::clone(&finished));
+            results.push(finished);
+        }
+        Ok(results)
+    }
+
+    /// Gives the scheduler a result that was made outside of it.
+    pub(crate) async fn resolve_externally(&self, ids: &[ThunkId], reduction: &Reduction) {
+        for id in ids {
+            self.driver.resolve_externally(*id, reduction.clone()).await;
+        }
+    }
+
+    /// A deferred call has failed for real: this pass over the build is over.
+    pub(crate) async fn believe_failure(&self, id: ThunkId) {
+        self.failed.lock().expect("no holder panics").insert(id);
+        self.driver.confirm_failure(id).await;
+        self.change_course(Course::Again);
+    }
+
+    pub(crate) fn is_known_to_fail(&self, id: ThunkId) -> bool {
+        self.failed.lock().expect("no holder panics").contains(&id)
+    }
+
+    /// Somebody waits for this thunk.
+    pub(crate) async fn demand(&self, id: ThunkId) {
+        self.held_back.release(self, [id]).await;
+        self.driver.demand(id).await;
+    }
+
+    /// Makes one placeholder real, and waits until it is.
+    pub(crate) async fn force(&self, path: &Path) {
+        let Ok(stat) = rustix::fs::stat(path) else { return };
+        if let Some(placeholder) = self.placeholders.find((stat.st_dev, stat.st_ino)) {
+            self.demand(placeholder.output.thunk).await;
+            placeholder.settled().await;
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What stands at paths that were looked at, for as long as the kernel reports no change (`inotify(7)`).
+//!
+//! A header is an input of most calls of a build. A `stat` for each of them in each call was a third of the time of a build
+//! whose results are all recorded; here the second call finds out by one read of the inotify descriptor that nothing has
+//! changed.
+//!
+//! Watched are each file's inode (changes of its bytes by whatever name), and each directory on the way to it (names that
+//! come, go or are replaced, symlinks that are turned elsewhere).
+//!
+//! **Invariant:** after [`Watched::refresh`] nothing is answered that a change made before it has outdated: the kernel queues
+//! an event before the call that caused it returns. Watches are set before the file is looked at, so a change meanwhile has
+//! the answer thrown away.
+//!
+//! Left out, and looked at each time: files on other than local file systems (a change by another machine is not reported),
+//! and all that is beyond the kernel's bounds on watches. Not noticed: a file system mounted over a directory in our own
+//! namespace during the build, and bytes stored through a shared mapping before it is unmapped, by a process that is not of
+//! the build (one of the build is seen when it opens the file).
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+
+use ggr_ir::BlobId;
+use rustc_hash::{FxHashMap, FxHashSet};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use crate::intercept::supervisor::FileId;
+
+/// Symlinks on one way before it is given up; the kernel gives up after 40.
+const MAX_LINKS: u32 = 8;
+
+/// File systems that no other machine changes: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, overlayfs (`statfs(2)`).
+const LOCAL: [u64; 6] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010, 0x794C_7630];
+
+/// For directories: what may change which file a name leads to.
+const DIR: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::MASK_ADD)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::DONT_FOLLOW);
+
+/// For files: what may change the bytes or the permissions.
+const FILE: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MASK_ADD)
+    .union(WatchFlags::DONT_FOLLOW);
+
+/// What stands at a path, symlinks followed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// Nothing.
+    Nothing,
+    /// A regular file that is no placeholder.
+    File {
+        /// Its bytes.
+        blob: BlobId,
+        /// Whether anybody may execute it.
+        executable: bool,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    /// What stands there.
+    pub(crate) standing: Standing,
+    /// Whether the path itself is a symlink.
+    pub(crate) is_link: bool,
+}
+
+/// The right to say what stands at a path that is being looked at.
+#[derive(Debug)]
+pub(crate) struct Look {
+    path: Name,
+    number: u64,
+    followed: Followed,
+}
+
+/// A path, or one name of it.
+type Name = Box<[u8]>;
+
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    Looking(u64),
+    Known(Known),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    inotify: Option<OwnedFd>,
+    entries: RwLock<FxHashMap<Name, Entry>>,
+    watches: Mutex<Watches>,
+    number: AtomicU64,
+}
+
+impl Watched {
+    /// Knows nothing yet; and never will where there is no inotify.
+    pub(crate) fn new() -> Self {
+        Self {
+            inotify: inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok(),
+            entries: RwLock::default(),
+            watches: Mutex::default(),
+            number: AtomicU64::new(0),
+        }
+    }
+
+    /// What stands at the path, if it is known.
+    pub(crate) fn known(&self, path: &Path) -> Option<Known> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        match entries.get(path.as_os_str().as_bytes())? {
+            Entry::Known(known) => Some(*known),
+            Entry::Looking(_) => None,
+        }
+    }
+
+    /// Forgets what has changed since the last time.
+    pub(crate) fn refresh(&self) {
+        let Some(inotify) = &self.inotify else { return };
+        let mut watches = self.watches();
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut reader = Reader::new(inotify, &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    let name = event.file_name().map_or(&b""[..], CStr::to_bytes);
+                    self.changed(&mut watches, (event.wd(), name.into()), event.events());
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn changed(&self, watches: &mut Watches, what: (i32, Name), how: ReadFlags) {
+        let everything = ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT | ReadFlags::QUEUE_OVERFLOW;
+        let gone = ReadFlags::DELETE_SELF | ReadFlags::IGNORED;
+        if how.intersects(everything)
+            || watches.ways.contains(&what)
+            || (how.intersects(gone) && watches.is_dir(what.0))
+        {
+            *watches = Watches::default();
+            self.entries_mut().clear();
+        } else {
+            self.forget_all(watches.names.remove(&what));
+        }
+    }
+
+    /// Announces that somebody looks at the path now, and will [`learn`](Self::learn) what stands there; nothing if a change
+    /// would not be noticed.
+    pub(crate) fn look(&self, path: &Path) -> Option<Look> {
+        let inotify = self.inotify.as_ref()?;
+        let path: Name = path.as_os_str().as_bytes().into();
+        let mut watches = self.watches();
+        let followed = watches.follow(inotify, &path)?;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        self.entries_mut().insert(path.clone(), Entry::Looking(number));
+        Some(Look { path, number, followed })
+    }
+
+    /// What was seen after [`look`](Self::look), and which file it is, if one is there.
+    pub(crate) fn learn(&self, look: Look, standing: Standing, file: Option<FileId>) {
+        let mut watches = self.watches();
+        match (file, look.followed.watch) {
+            (Some(file), Some(watch)) => drop(watches.files.insert(file, watch)),
+            (None, None) => {}
+            // It came or went meanwhile.
+            _ => return,
+        }
+        if let Some(entry) = self.entries_mut().get_mut(&look.path)
+            && matches!(entry, Entry::Looking(number) if *number == look.number)
+        {
+            *entry = Entry::Known(Known { standing, is_link: look.followed.is_link });
+        }
+    }
+
+    /// Forgets a file, by all its paths.
+    pub(crate) fn forget(&self, file: FileId) {
+        let mut watches = self.watches();
+        if let Some(watch) = watches.files.remove(&file) {
+            self.forget_all(watches.names.remove(&(watch, Name::default())));
+        }
+    }
+
+    fn forget_all(&self, paths: Option<Vec<Name>>) {
+        let Some(paths) = paths else { return };
+        let mut entries = self.entries_mut();
+        for path in paths {
+            entries.remove(&path);
+        }
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries_mut(&self) -> RwLockWriteGuard<'_, FxHashMap<Name, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is watched, and what rests on it.
+#[derive(Debug, Default)]
+struct Watches {
+    /// Directories, by each of the names that they were met under.
+    dirs: FxHashMap<Name, Dir>,
+    /// The paths that a name in a directory decides on. An empty name: those of the watched file itself.
+    names: FxHashMap<(i32, Name), Vec<Name>>,
+    /// Names of directories and of symlinks to them. If one changes, everything is forgotten.
+    ways: FxHashSet<(i32, Name)>,
+    files: FxHashMap<FileId, i32>,
+}
+
+#[derive(Clone, Debug)]
+struct Dir {
+    watch: i32,
+    /// Its name without symlinks and without a slash at the end.
+    real: Name,
+}
+
+/// Where a directory's name leads.
+enum Way {
+    There(Dir),
+    /// Nowhere, until this name appears in that watched directory.
+    Missing(i32, Name),
+    /// Somewhere that cannot be watched.
+    Unwatched,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    /// Whether the path itself is a symlink.
+    is_link: bool,
+    /// The watch on what stands there, if anything does.
+    watch: Option<i32>,
+}
+
+impl Watches {
+    fn is_dir(&self, watch: i32) -> bool {
+        self.dirs.values().any(|dir| dir.watch == watch)
+    }
+
+    /// Watches all that decides what stands at the path.
+    fn follow(&mut self, inotify: &OwnedFd, path: &Name) -> Option<Followed> {
+        let mut spelled = path.clone();
+        for links in 0..MAX_LINKS {
+            let (above, name) = split(&spelled)?;
+            let dir = match self.dir(inotify, above, 0) {
+                Way::There(dir) => dir,
+                Way::Missing(watch, name) => {
+                    self.note((watch, name), path);
+                    return Some(Followed { is_link: links > 0, watch: None });
+                }
+                Way::Unwatched => return None,
+            };
+            self.note((dir.watch, name.into()), path);
+            let real = joined(&dir.real, name);
+            match rustix::fs::readlink(&*real, Vec::new()) {
+                Ok(target) => spelled = joined(&dir.real, target.as_bytes()),
+                Err(Errno::NOENT) => return Some(Followed { is_link: links > 0, watch: None }),
+                Err(Errno::INVAL) => {
+                    let watch = inotify::add_watch(inotify, &*real, FILE).ok()?;
+                    self.note((watch, Name::default()), path);
+                    return Some(Followed { is_link: links > 0, watch: Some(watch) });
+                }
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, what: (i32, Name), path: &Name) {
+        let paths = self.names.entry(what).or_default();
+        if !paths.contains(path) {
+            paths.push(path.clone());
+        }
+    }
+
+    fn dir(&mut self, inotify: &OwnedFd, spelled: &[u8], links: u32) -> Way {
+        if let Some(dir) = self.dirs.get(spelled) {
+            return Way::There(dir.clone());
+        }
+        let way = match spelled.is_empty() {
+            true => self.watch_dir(inotify, b"/", Name::default()).unwrap_or(Way::Unwatched),
+            false => self.walk(inotify, spelled, links),
+        };
+        if let Way::There(dir) = &way {
+            self.dirs.insert(spelled.into(), dir.clone());
+        }
+        way
+    }
+
+    fn walk(&mut self, inotify: &OwnedFd, spelled: &[u8], links: u32) -> Way {
+        let Some(cut) = spelled.iter().rposition(|byte| *byte == b'/') else { return Way::Unwatched };
+        let name = &spelled[cut + 1..];
+        let above = match self.dir(inotify, &spelled[..cut], links) {
+            Way::There(above) => above,
+            other => return other,
+        };
+        match name {
+            b"" | b"." => return Way::There(above),
+            b".." => {
+                let end = above.real.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                return self.dir(inotify, &above.real[..end], links);
+            }
+            _ => {}
+        }
+        let real = joined(&above.real, name);
+        match self.watch_dir(inotify, &real, real.clone()) {
+            Ok(way) => {
+                self.ways.insert((above.watch, name.into()));
+                way
+            }
+            Err(Errno::NOENT) => Way::Missing(above.watch, name.into()),
+            Err(Errno::NOTDIR | Errno::LOOP) if links < MAX_LINKS => {
+                match rustix::fs::readlink(&*real, Vec::new()) {
+                    Ok(target) => {
+                        self.ways.insert((above.watch, name.into()));
+                        self.dir(inotify, &joined(&above.real, target.as_bytes()), links + 1)
+                    }
+                    Err(_) => Way::Unwatched,
+                }
+            }
+            Err(_) => Way::Unwatched,
+        }
+    }
+
+    fn watch_dir(&mut self, inotify: &OwnedFd, path: &[u8], real: Name) -> Result<Way, Errno> {
+        let watch = inotify::add_watch(inotify, path, DIR)?;
+        // The type's width and sign differ between platforms; the numbers have 32 bits.
+        let kind = rustix::fs::statfs(path)?.f_type as u64 & 0xFFFF_FFFF;
+        if LOCAL.contains(&kind) { Ok(Way::There(Dir { watch, real })) } else { Ok(Way::Unwatched) }
+    }
+}
+
+/// The directory and the name in it; nothing if it names a directory.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let cut = path.iter().rposition(|byte| *byte == b'/')?;
+    let name = &path[cut + 1..];
+    (!matches!(name, b"" | b"." | b"..")).then_some((&path[..cut], name))
+}
+
+/// The target of a link in this directory, or a name in it.
+fn joined(dir: &[u8], name: &[u8]) -> Name {
+    if name.starts_with(b"/") { name.into() } else { [dir, b"/", name].concat().into() }
+}
+
+#[cfg(test)]
+mod tests;
