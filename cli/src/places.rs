@@ -1,12 +1,13 @@
 //! The places where a session's thunks run.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ggr_backends::backend::Backend;
 use ggr_backends::jobserver::Jobserver;
-use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Price, Remote, connect};
+use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, connect};
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::store::FsStore;
 use ggr_backends::twice::Twice;
@@ -23,6 +24,9 @@ const ENVIRONMENTS: usize = 1000;
 
 /// What `ggr lambda deploy` gives a function.
 const MEMORY_MB: u32 = 1769;
+
+/// Objects are named by their hashes alone, so all toolchains share them.
+const NAMESPACE: &str = "lambda";
 
 /// Lambda's longest.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(900);
@@ -55,7 +59,7 @@ pub(crate) async fn open(
         backends.push(local);
     }
     if places.lambda {
-        backends.push(lambda(context, store).await);
+        backends.push(lambda(context, store).await?);
     }
     let rate = context.config.verify_rate.value;
     let backends = backends.into_iter().map(|backend| verified(backend, rate, reporter)).collect();
@@ -85,17 +89,15 @@ fn local(
     Ok(Arc::new(local))
 }
 
-async fn lambda(context: &Context, store: &Arc<FsStore>) -> Arc<dyn Backend> {
+async fn lambda(context: &Context, store: &Arc<FsStore>) -> Result<Arc<dyn Backend>, Error> {
     let config = &context.config;
     let slots = config.lambda_slots.value.get();
     let functions =
         (0..slots.div_ceil(ENVIRONMENTS)).map(|n| format!("{}-{n}", config.lambda_function.value));
-    let remote = config.lambda_store.value.as_ref().map(|dir| Remote {
-        store: Arc::new(FsStore::new(dir)),
-        address: StoreAddress::Directory(dir.to_string_lossy().into_owned()),
-    });
-    Arc::new(LambdaBackend::new(LambdaOptions {
-        connection: connect(config.lambda_endpoint.value.as_deref()).await,
+    let remote = config.lambda_store.value.as_deref().map(remote).transpose()?;
+    let connection = connect(config.lambda_endpoint.value.as_deref()).await;
+    Ok(Arc::new(LambdaBackend::new(LambdaOptions {
+        connection,
         functions: functions.collect(),
         slots,
         local: Arc::clone(store),
@@ -103,7 +105,20 @@ async fn lambda(context: &Context, store: &Arc<FsStore>) -> Arc<dyn Backend> {
         memory_mb: MEMORY_MB,
         function_limit: FUNCTION_LIMIT,
         price: Price::default(),
-    }))
+    })))
+}
+
+/// A bucket, or a directory that functions mount.
+fn remote(text: &str) -> Result<Remote, Error> {
+    if !text.starts_with("s3://") {
+        let address = StoreAddress::Directory(text.to_owned());
+        return Ok(Remote { store: Arc::new(FsStore::new(Path::new(text))), address });
+    }
+    let address =
+        StoreAddress::S3 { place: text.to_owned(), namespace: NAMESPACE.to_owned(), endpoint: None };
+    let objects = Objects::open(&address);
+    let objects = objects.map_err(|source| Error::Host { doing: "start threads".into(), source })?;
+    Ok(Remote { store: Arc::new(objects), address })
 }
 
 /// The pool of the make whose recipe we are.

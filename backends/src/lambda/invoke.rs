@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::config::{BehaviorVersion, Region};
 use aws_sdk_lambda::error::{DisplayErrorContext, SdkError};
 use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use aws_sdk_lambda::primitives::Blob;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use ggr_ir::InfraFailure;
 use ggr_ir::protocol::lambda::{Answer, MAX_MESSAGE, MessageError, decode};
 
@@ -24,24 +26,27 @@ pub struct Connection {
     client: Client,
 }
 
-/// Connects by the SDK's usual chain (environment, profile, instance); `endpoint` names another service than AWS.
-pub async fn connect(endpoint: Option<&str>) -> Connection {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
-            aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
-        ))
-        .build_https();
+/// What is known of AWS by the SDK's usual chain (environment, profile, instance); `endpoint` names another service.
+pub(super) async fn shared_config(endpoint: Option<&str>) -> SdkConfig {
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     if let Some(endpoint) = endpoint {
         loader = loader.endpoint_url(endpoint);
     }
     let shared = loader.load().await;
-    let mut config = aws_sdk_lambda::config::Builder::from(&shared)
+    match (shared.region(), endpoint) {
+        // Such services ignore the region; only the signature needs one.
+        (None, Some(_)) => shared.into_builder().region(Region::new("us-east-1")).build(),
+        _ => shared,
+    }
+}
+
+/// Connects to the Lambda service; `endpoint` names another than AWS.
+pub async fn connect(endpoint: Option<&str>) -> Connection {
+    let config = aws_sdk_lambda::config::Builder::from(&shared_config(endpoint).await)
         // The scheduler retries, by kind of failure, on another function or backend if need be.
         .retry_config(RetryConfig::disabled());
-    if shared.region().is_none() {
-        config = config.region(Region::new("us-east-1"));
-    }
     Connection { client: Client::from_conf(config.build()) }
 }
 

@@ -6,6 +6,7 @@
 //! **Invariant:** before a function is invoked, each input is in the message or in the store that the message names.
 
 mod invoke;
+mod objects;
 mod outputs;
 mod price;
 mod uploads;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::backend::{Backend, Refusal};
 use crate::store::FsStore;
 pub use invoke::{Connection, connect};
+pub use objects::Objects;
 pub use price::Price;
 use uploads::Uploads;
 

@@ -37,8 +37,8 @@ pub(crate) struct Config {
     pub(crate) lambda_function: Sourced<String>,
     /// How many thunks run on Lambda side by side.
     pub(crate) lambda_slots: Sourced<NonZeroUsize>,
-    /// A directory that functions mount.
-    pub(crate) lambda_store: Sourced<Option<PathBuf>>,
+    /// A bucket, or a directory that functions mount.
+    pub(crate) lambda_store: Sourced<Option<String>>,
     /// Size limit of the store.
     pub(crate) max_cache: Sourced<ByteSize>,
     /// Address space of one process of a thunk; 0 for no limit.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::call::Call;
 use super::placeholders::Placeholder;
+use super::placeholders::keep_times;
 use super::session::{Ended, Session};
 use crate::report::Event;
 
@@ -119,10 +120,11 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
     let last = *deferred.ids.last().expect("a plan has a thunk");
     let _slot = session.local_slot().await;
     let start = Instant::now();
+    let before: Vec<_> = deferred.placeholders.iter().map(|placeholder| placeholder.metadata()).collect();
     match real_tool(deferred).await {
         Ok(output) if output.status.success() => {
             session.note_doubt(&deferred.plan.label, ended, start.elapsed());
-            let taken = tokio::task::block_in_place(|| take_over(session, deferred, &output));
+            let taken = tokio::task::block_in_place(|| take_over(session, deferred, &before, &output));
             match taken {
                 Ok(reduction) => session.resolve_externally(&deferred.ids, &reduction).await,
                 Err(error) => {
@@ -150,11 +152,20 @@ async fn real_tool(deferred: &Deferred) -> io::Result<std::process::Output> {
 }
 
 /// Makes a reduction of the files that the real tool wrote, and fills the placeholders that it replaced: they may have
-/// been moved or linked elsewhere meanwhile.
-fn take_over(session: &Session, deferred: &Deferred, output: &std::process::Output) -> io::Result<Reduction> {
+/// been moved or linked elsewhere meanwhile. They keep the placeholders' times: what make had done after those calls is newer.
+fn take_over(
+    session: &Session,
+    deferred: &Deferred,
+    before: &[Option<std::fs::Metadata>],
+    output: &std::process::Output,
+) -> io::Result<Reduction> {
     let mut outputs = std::collections::BTreeMap::new();
-    for (placeholder, planned) in deferred.placeholders.iter().zip(&deferred.plan.outputs) {
+    let files = deferred.placeholders.iter().zip(before).zip(&deferred.plan.outputs);
+    for ((placeholder, before), planned) in files {
         let blob = session.ingest(&planned.path)?;
+        if let Some(before) = before {
+            keep_times(&std::fs::File::open(&planned.path)?, before)?;
+        }
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,
             blob,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ggr_backends::lambda::Objects;
 use ggr_backends::store::FsStore;
 use ggr_ir::ObjectStore;
 use ggr_ir::protocol::lambda::StoreAddress;
@@ -41,6 +42,6 @@ fn open_store(address: &StoreAddress) -> Result<Arc<dyn ObjectStore>, String> {
     match address {
         StoreAddress::Directory(path) => Ok(Arc::new(FsStore::new(Path::new(path)))),
         StoreAddress::None => Err("there is no store".to_owned()),
-        StoreAddress::S3 { .. } => Err("this function was built without S3".to_owned()),
+        StoreAddress::S3 { .. } => Ok(Arc::new(Objects::open(address).map_err(|e| e.to_string())?)),
     }
 }

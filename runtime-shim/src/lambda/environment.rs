@@ -13,6 +13,8 @@ use ggr_ir::{
     Attempt, BlobId, InfraFailure, Job, Mode, ObjectStore, Outcome, Reduction, Timings, ToolFailure,
 };
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 use super::cache::Cache;
 use super::process::{self, End, Place};
 use super::survey::{self, Staged};
@@ -89,6 +91,9 @@ impl Environment {
         fs::write(&relocate, RELOCATE).map_err(at(&relocate))?;
         fs::set_permissions(&relocate, fs::Permissions::from_mode(0o555)).map_err(at(&relocate))?;
         sys::adopt_orphans().map_err(at(Path::new("/proc/self")))?;
+        // Thunks run as the same user: they may not look into a process that has the function's credentials.
+        let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        hidden.map_err(|errno| at(Path::new("/proc/self"))(errno.into()))?;
         rustix::process::umask(rustix::fs::Mode::empty());
         let (store, blobs) = (dir.join("s"), Blobs::at(&dir.join("s")));
         let cache = Cache::new(&store, budget).map_err(at(&store))?;

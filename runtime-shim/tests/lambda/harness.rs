@@ -73,6 +73,7 @@ impl Function {
             .arg(api.to_string())
             .arg("--share")
             .arg(dir.path())
+            .args(["--env", "AWS_SECRET_ACCESS_KEY=a secret"])
             .spawn()
             .unwrap();
         Some(Self { dir, kit, process, messages, replies })

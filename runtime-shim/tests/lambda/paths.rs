@@ -33,6 +33,20 @@ fn nothing_of_the_machine_can_be_opened() {
 }
 
 #[test]
+fn a_thunk_cannot_look_into_the_process_that_has_the_credentials() {
+    let Some(function) = Function::start("a_thunk_cannot_look_into_the_process_that_has_the_credentials")
+    else {
+        return;
+    };
+    let script = "cd /proc; for pid in [0-9]*; do case $(cat $pid/comm) in bootstrap) \
+                  for file in environ mem maps fd root/tmp cwd/x; do ls $pid/$file/ && echo seen; cat $pid/$file; done;; \
+                  esac; done 2>/dev/null; echo done; env";
+    let said = function.said(script);
+    assert!(said.starts_with("done\n"), "{said}");
+    assert!(!said.contains("AWS"), "{said}");
+}
+
+#[test]
 fn scripts_and_programs_in_the_root_are_executed() {
     let Some(mut function) = Function::start("scripts_and_programs_in_the_root_are_executed") else { return };
     let script = b"#! /usr/bin/dash -e\necho \"$0 $#: $1 $2\"\n";
