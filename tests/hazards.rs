@@ -116,6 +116,12 @@ fn test_s_sees_an_output_that_is_empty() {
 }
 
 #[test]
+fn test_s_sees_that_a_section_s_bytes_are_none() {
+    let copy = "objcopy -O binary -j .bss b.o b.bin\nif test -s b.bin; then echo full; else echo empty; fi";
+    check_alone(&format!("$(CC) -c b.c -o b.o\n{copy}"));
+}
+
+#[test]
 fn stat_sees_the_real_size() {
     check("stat -c '%s %A %n' a.o b.o prog > out");
 }
@@ -182,6 +188,33 @@ fn a_static_reader_with_raw_system_calls_reads_real_bytes() {
         .file("reader.c", reader)
         .plain("gcc -static -nostdlib -o reader reader.c")
         .build("make -j4")
+        .same();
+}
+
+#[test]
+fn a_reader_with_32_bit_system_calls_reads_real_bytes() {
+    // The kernel tells such calls apart by how they are made, not by the program. Static, so that addresses are short.
+    let reader = "
+        static int call(int n, int a, int b, int c) {
+            int r;
+            __asm__ volatile(\"int $0x80\" : \"=a\"(r) : \"a\"(n), \"b\"(a), \"c\"(b), \"d\"(c) : \"memory\");
+            return r;
+        }
+        static char bytes[65536], name[] = \"a.o\";
+        void _start(void) {
+            int from = call(5, (int)(long)name, 0, 0), n;
+            while ((n = call(3, from, (int)(long)bytes, sizeof bytes)) > 0) call(4, 1, (int)(long)bytes, n);
+            call(252, from < 0, 0, 0);
+        }";
+    Twin::new()
+        .file("read.c", reader)
+        .file("a.c", "int a(void) { return 1; }\n")
+        .file(
+            "Makefile",
+            "all: read\n\t$(CC) -c a.c\n\t./read > out\n\tcmp a.o out\nread: read.c\n\
+             \t$(CC) -O1 -static -no-pie -nostdlib -ffreestanding read.c -o read\n",
+        )
+        .build("make")
         .same();
 }
 
@@ -262,6 +295,33 @@ fn a_compiler_in_a_substitution_gives_real_text() {
 #[test]
 fn comparing_times_in_a_recipe_sees_the_order_of_the_calls() {
     check("sleep 0.02\n$(CC) -c a.c -o newer.o\ntest newer.o -nt a.o && cmp newer.o a.o; echo $$? > out");
+}
+
+#[test]
+fn a_file_that_had_to_be_made_here_keeps_the_time_of_its_call() {
+    // No sandbox may leave as much as an object file, so the compiler runs here, after `stamp` was made.
+    Twin::new()
+        .file("ggr.toml", "output-limit = \"1K\"\n")
+        .file("a.c", "#include <stdio.h>\nint a(void) { return puts(\"a\"); }\n")
+        .file("Makefile", "stamp: a.o\n\ttouch stamp\na.o: a.c\n\t$(CC) -g -c a.c\n")
+        .build("make")
+        .plain("make -q")
+        .same();
+}
+
+#[test]
+fn what_had_to_be_made_here_after_all_is_made_once_more_if_that_fails() {
+    // ar reads the file that it is to make, which is a placeholder: the build is run again.
+    Twin::new()
+        .file("ggr.toml", "output-limit = \"1K\"\n")
+        .file("a.c", "#include <stdio.h>\nint a(void) { return puts(\"a\"); }\n")
+        .file(
+            "Makefile",
+            "ARFLAGS = rcs\nlib.a: a.o\n\t@$(AR) $(ARFLAGS) lib.a a.o\na.o: a.c\n\t@$(CC) -g -c a.c\n",
+        )
+        .build("make")
+        .plain("make -q")
+        .same();
 }
 
 #[test]

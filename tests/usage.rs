@@ -231,21 +231,6 @@ fn a_jobserver_that_cannot_be_used_is_told_once() {
 }
 
 #[test]
-fn a_jobserver_that_breaks_on_the_way_is_told_once() {
-    let field = Field::new();
-    let source = |n: u32| (format!("{n}.c"), format!("int f{n};\n"));
-    let makefile = ("Makefile".to_owned(), "all: 1.o 2.o 3.o 4.o\n".to_owned());
-    field.lay(&(1..=4).map(source).chain([makefile]).collect::<Vec<_>>());
-    // Descriptor 8 is a pipe that nobody writes to any more. make itself is spared it.
-    let script = "exec 8< <(:) 9> >(exec cat > /dev/null)
-        MAKEFLAGS=' -j4 --jobserver-auth=8,9' \"$0\" -j4 env -u MAKEFLAGS make -j4";
-    let output = run(field.command("bash").arg("-c").arg(script).arg(ggr()));
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert_eq!(said.matches("make's jobserver broke").count(), 1, "{said}");
-}
-
-#[test]
 fn a_build_after_a_trace_leaves_no_placeholder() {
     let field = Field::new();
     let files = [

@@ -157,8 +157,11 @@ fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    let first = if got.bytes == 0 { NO_MOUNTS } else { data[0] };
-    let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or(b"it ended early")).into_owned();
+    if got.bytes == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before the command began"));
+    }
+    let first = data[0];
+    let text = String::from_utf8_lossy(data.get(1..got.bytes).unwrap_or_default()).into_owned();
     Ok((first, listener, text))
 }
 
@@ -198,7 +201,7 @@ pub(crate) fn stop(root: u32, stuck: impl Fn() -> Vec<u32>, grace: Duration) {
         let (makes, others): (Vec<u32>, Vec<u32>) = all.iter().partition(|&&pid| is_make(pid));
         makes.iter().for_each(|&pid| kill(pid as i32, libc::SIGSTOP));
         let stuck = stuck();
-        let busy = others.iter().any(|pid| !stuck.contains(pid) && is_leaf(*pid));
+        let busy = others.iter().any(|pid| !stuck.contains(pid) && is_leaf(*pid) && is_alive(*pid));
         if !busy || Instant::now() > until {
             for pid in descendants(root) {
                 kill(pid as i32, libc::SIGSTOP);
@@ -220,6 +223,11 @@ pub(crate) fn stop(root: u32, stuck: impl Fn() -> Vec<u32>, grace: Duration) {
 
 fn is_make(pid: u32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| callers::is_make(&exe))
+}
+
+/// Whether a process has not ended: one that a frozen make has not been told of has no executable any more.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 /// Whether a process has no children: something that works rather than waits.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ggr_backends::drive::Finished;
 use ggr_backends::scheduler::Urgency;
@@ -27,8 +27,18 @@ pub(crate) struct Call {
     pub(crate) invocation: Invocation,
     /// The caller's file mode creation mask.
     pub(crate) umask: u32,
-    /// Whether it may be answered before the tool has run.
-    pub(crate) may_defer: bool,
+    /// Whether it may be answered before the tool has run; nothing: not found out yet, of this process.
+    pub(crate) deferral: OnceLock<bool>,
+    /// The launcher.
+    pub(crate) pid: u32,
+}
+
+impl Call {
+    /// Whether it may be answered before the tool has run. Looks at the callers on the first use, which costs some dozen
+    /// system calls: a call whose result is recorded never asks.
+    pub(crate) fn may_defer(&self, session: &Session) -> bool {
+        *self.deferral.get_or_init(|| session.may_defer(self.pid))
+    }
 }
 
 /// What is to happen with a call.
@@ -62,7 +72,7 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
     if session.is_run_here(pid) {
         return run_here(&session, stream, pid, tool, false).await;
     }
-    let Some(call) = understand(&session, pid, request) else {
+    let Some(call) = understand(pid, request) else {
         session.note_here(pid, &tool, &Ended::Modelled(Reason::NotUtf8), None);
         return run_here(&session, stream, pid, tool, true).await;
     };
@@ -103,7 +113,7 @@ fn os(bytes: Vec<u8>) -> std::ffi::OsString {
     std::os::unix::ffi::OsStringExt::from_vec(bytes)
 }
 
-fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
+fn understand(pid: u32, request: Request) -> Option<Call> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
     let mut env = BTreeMap::new();
     for variable in request.env {
@@ -119,7 +129,7 @@ fn understand(session: &Session, pid: u32, request: Request) -> Option<Call> {
         dir: text(request.dir)?.into(),
         stderr_is_terminal: stderr_is_terminal(pid),
     };
-    Some(Call { invocation, umask: request.umask, may_defer: session.may_defer(pid) })
+    Some(Call { invocation, umask: request.umask, deferral: OnceLock::new(), pid })
 }
 
 fn stderr_is_terminal(pid: u32) -> bool {
@@ -176,12 +186,15 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
     let nowhere = session.nowhere();
-    let defer = plan.deferrable && call.may_defer && nowhere.is_none() && !session.is_known_to_fail(last);
-    let hold_back = defer && session.is_trace();
+    let defer = || {
+        plan.deferrable && nowhere.is_none() && !session.is_known_to_fail(last) && call.may_defer(session)
+    };
+    let hold_back = session.is_trace() && defer();
     if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
+    let defer = defer();
     session.keep_thunks(&plan);
     if let Some(why) = nowhere {
         return Answer::RunHere(Ended::Infra(why));

@@ -1,5 +1,6 @@
 //! Calls that were answered before they ran: placeholders now, bytes later.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,8 +13,7 @@ use ggr_models::Plan;
 use tokio::sync::watch;
 
 use super::call::Call;
-use super::placeholders::Placeholder;
-use super::placeholders::keep_times;
+use super::placeholders::{Placeholder, keep_times};
 use super::session::{Ended, Session};
 use crate::report::Event;
 
@@ -152,20 +152,22 @@ async fn real_tool(deferred: &Deferred) -> io::Result<std::process::Output> {
 }
 
 /// Makes a reduction of the files that the real tool wrote, and fills the placeholders that it replaced: they may have
-/// been moved or linked elsewhere meanwhile. They keep the placeholders' times: what make had done after those calls is newer.
+/// been moved or linked elsewhere meanwhile.
 fn take_over(
     session: &Session,
     deferred: &Deferred,
-    before: &[Option<std::fs::Metadata>],
+    before: &[Option<Metadata>],
     output: &std::process::Output,
 ) -> io::Result<Reduction> {
     let mut outputs = std::collections::BTreeMap::new();
-    let files = deferred.placeholders.iter().zip(before).zip(&deferred.plan.outputs);
-    for ((placeholder, before), planned) in files {
-        let blob = session.ingest(&planned.path)?;
+    for ((placeholder, planned), before) in
+        deferred.placeholders.iter().zip(&deferred.plan.outputs).zip(before)
+    {
         if let Some(before) = before {
-            keep_times(&std::fs::File::open(&planned.path)?, before)?;
+            // The tool has written it now; the call was made then, and what make did since is newer.
+            keep_times(&File::open(&planned.path)?, before)?;
         }
+        let blob = session.ingest(&planned.path)?;
         let entry = ggr_ir::OutputEntry {
             path: ggr_models::model::root_path(&planned.path).map_err(io::Error::other)?,
             blob,

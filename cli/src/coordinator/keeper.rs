@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use ggr_ir::repo::{Journal, Repo};
 
-use super::build::descendants;
+use super::build::{descendants, is_alive};
 use super::heal;
 use crate::intercept::kill;
 
@@ -128,7 +128,7 @@ impl Build {
 
     fn processes(&self) -> Vec<u32> {
         let Some(namespace) = &self.namespace else {
-            return descendants(self.root).into_iter().filter(|pid| alive(*pid)).collect();
+            return descendants(self.root).into_iter().filter(|pid| is_alive(*pid)).collect();
         };
         let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
         all.flatten()
@@ -136,9 +136,4 @@ impl Build {
             .filter(|pid: &u32| mount_namespace(&pid.to_string()).as_ref() == Some(namespace))
             .collect()
     }
-}
-
-fn alive(pid: u32) -> bool {
-    // A zombie has no executable any more.
-    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }

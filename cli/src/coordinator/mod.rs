@@ -47,6 +47,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long a build may take to end after it was interrupted.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
 
+/// How long after a build that did not start a signal to us is waited for.
+const NOTICED: Duration = Duration::from_millis(50);
+
 /// What stands between the build and its tools.
 pub(crate) struct Interception {
     /// Where the session's launcher is written.
@@ -235,10 +238,18 @@ async fn pass(
 ) -> Result<Option<BuildEnd>, RunError> {
     let mut course = session.course();
     let mut interrupt = Interrupts::new()?;
-    let build = Build::start(start, Arc::clone(session), |root| {
+    let started = Build::start(start, Arc::clone(session), |root| {
         session.set_root(root);
         keeper.watch(root);
-    })?;
+    });
+    let build = match started {
+        Ok(build) => build,
+        Err(error) => {
+            // A signal to the whole group ends that process as well, perhaps before ours is noticed.
+            let signal = tokio::time::timeout(NOTICED, interrupt.next()).await;
+            return signal.map(|signal| Some(BuildEnd::Interrupted(signal))).map_err(|_| error.into());
+        }
+    };
     let root = build.pid();
     let mut waiting = tokio::task::spawn_blocking(move || build.wait());
     let status = tokio::select! {

@@ -190,11 +190,6 @@ impl Placeholders {
 }
 
 impl Placeholder {
-    /// What its file is like as long as it is a placeholder.
-    pub(super) fn metadata(&self) -> Option<fs::Metadata> {
-        self.file.lock().expect("no holder panics").as_ref()?.metadata().ok()
-    }
-
     /// Waits until the file is real or gone.
     pub(crate) async fn settled(&self) {
         // The sender lives as long as `self`, so this cannot fail.
@@ -226,6 +221,11 @@ impl Placeholder {
             *file = Some(named);
         }
         Ok(())
+    }
+
+    /// The file as it is now; nothing once it is real.
+    pub(crate) fn metadata(&self) -> Option<fs::Metadata> {
+        self.file.lock().expect("no holder panics").as_ref()?.metadata().ok()
     }
 
     /// Whether this is the file at the path.
@@ -260,7 +260,7 @@ fn new_file(path: &Path) -> io::Result<(File, bool)> {
 }
 
 /// Sets a file's times back to what they were: make compares them.
-pub(super) fn keep_times(file: &File, before: &fs::Metadata) -> io::Result<()> {
+pub(crate) fn keep_times(file: &File, before: &fs::Metadata) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: before.atime(), tv_nsec: before.atime_nsec() as _ },
         last_modification: Timespec { tv_sec: before.mtime(), tv_nsec: before.mtime_nsec() as _ },

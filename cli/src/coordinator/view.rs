@@ -16,7 +16,7 @@ use ggr_models::{FileView, Found};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::placeholders::Placeholders;
-use super::watched::{Standing, Watched};
+use super::watched::{Look, Standing, Watched};
 use crate::intercept::supervisor::FileId;
 
 fn number(path: &Path) -> u64 {
@@ -64,12 +64,18 @@ impl View {
 
     /// Notes that the regular file at `path` holds this blob, which is in the store: it was just written there by us.
     pub(crate) fn remember(&self, path: &Path, blob: BlobId) {
-        let Ok(meta) = fs::metadata(path) else { return };
+        if let Ok(meta) = fs::metadata(path) {
+            self.remember_stat(&meta, blob);
+        }
+    }
+
+    /// As [`remember`](Self::remember), of a file of which this is the `stat`.
+    pub(crate) fn remember_stat(&self, meta: &Metadata, blob: BlobId) {
         let file = (meta.dev(), meta.ino());
         if !self.unwatched.load(Ordering::Acquire)
             && !self.distrusted.read().expect("no holder panics").contains(&file)
         {
-            self.own.write().expect("no holder panics").insert(file, (Stamp::of(&meta), blob));
+            self.own.write().expect("no holder panics").insert(file, (Stamp::of(meta), blob));
         }
     }
 
@@ -86,9 +92,15 @@ impl View {
         self.watched.forget(file);
     }
 
+    /// What is found at the path may be remembered. Not where nobody tells who opens files: bytes that are stored through a
+    /// mapping come without an event.
+    fn begin_look(&self, path: &Path) -> Option<Look> {
+        if self.unwatched.load(Ordering::Acquire) { None } else { self.watched.look(path) }
+    }
+
     /// Hashes a file, and remembers it until it changes.
     fn look(&self, path: &Path) -> io::Result<(BlobId, bool)> {
-        let look = self.watched.look(path);
+        let look = self.begin_look(path);
         let meta = self.regular(path)?;
         let (blob, executable) = match self.of_our_own(&meta) {
             Some(blob) => (blob, meta.mode() & 0o111 != 0),
@@ -133,7 +145,7 @@ impl FileView for View {
             None => {}
         }
         let Ok(meta) = fs::metadata(path) else {
-            if let Some(look) = self.watched.look(path)
+            if let Some(look) = self.begin_look(path)
                 && fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             {
                 self.watched.learn(look, Standing::Nothing, None);
@@ -153,10 +165,7 @@ impl FileView for View {
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
-        if self.watched.known(path).is_some_and(|known| !known.is_link) {
-            return None;
-        }
-        fs::read_link(path).ok()
+        self.watched.link_target(path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {

@@ -20,7 +20,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -101,6 +101,8 @@ enum Entry {
 pub(crate) struct Watched {
     inotify: Option<OwnedFd>,
     entries: RwLock<FxHashMap<Name, Entry>>,
+    /// Where paths lead that are symlinks themselves; nothing for those that are none.
+    links: RwLock<FxHashMap<Name, Option<PathBuf>>>,
     watches: Mutex<Watches>,
     number: AtomicU64,
 }
@@ -111,6 +113,7 @@ impl Watched {
         Self {
             inotify: inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok(),
             entries: RwLock::default(),
+            links: RwLock::default(),
             watches: Mutex::default(),
             number: AtomicU64::new(0),
         }
@@ -152,9 +155,32 @@ impl Watched {
         {
             *watches = Watches::default();
             self.entries_mut().clear();
+            self.links.write().unwrap_or_else(PoisonError::into_inner).clear();
         } else {
             self.forget_all(watches.names.remove(&what));
         }
+    }
+
+    /// The target if the path itself is a symlink.
+    pub(crate) fn link_target(&self, path: &Path) -> Option<PathBuf> {
+        if self.known(path).is_some_and(|known| !known.is_link) {
+            return None;
+        }
+        let text = path.as_os_str().as_bytes();
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(target) = links.get(text) {
+            return target.clone();
+        }
+        drop(links);
+        let mut watches = self.watches();
+        let watched = self.inotify.as_ref().is_some_and(|inotify| watches.watch_name(inotify, &text.into()));
+        // Read after the watch was set, and kept before anybody can hear of a change: the lock is held.
+        let target = std::fs::read_link(path).ok();
+        if watched {
+            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            links.insert(text.into(), target.clone());
+        }
+        target
     }
 
     /// Announces that somebody looks at the path now, and will [`learn`](Self::learn) what stands there; nothing if a change
@@ -196,8 +222,10 @@ impl Watched {
     fn forget_all(&self, paths: Option<Vec<Name>>) {
         let Some(paths) = paths else { return };
         let mut entries = self.entries_mut();
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         for path in paths {
             entries.remove(&path);
+            links.remove(&path);
         }
     }
 
@@ -278,6 +306,18 @@ impl Watches {
             }
         }
         None
+    }
+
+    /// Watches what decides whether the path itself is a symlink, and where to. Says whether that can be had.
+    fn watch_name(&mut self, inotify: &OwnedFd, path: &Name) -> bool {
+        let Some((above, name)) = split(path) else { return false };
+        let what = match self.dir(inotify, above, 0) {
+            Way::There(dir) => (dir.watch, name.into()),
+            Way::Missing(watch, name) => (watch, name),
+            Way::Unwatched => return false,
+        };
+        self.note(what, path);
+        true
     }
 
     fn note(&mut self, what: (i32, Name), path: &Name) {

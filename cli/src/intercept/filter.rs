@@ -2,8 +2,11 @@
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 
-/// `AUDIT_ARCH_X86_64`: the only kind of system call that the filter looks at.
+/// `AUDIT_ARCH_X86_64`.
 const ARCH: u32 = 0xc000_003e;
+
+/// `AUDIT_ARCH_I386`: calls of 32-bit programs, and `int 0x80` of any program.
+const ARCH_32: u32 = 0x4000_0003;
 
 /// The system calls that open, truncate or execute a file by name, and the one that asks for its size.
 pub(super) const WATCHED: [i64; 8] = [
@@ -19,6 +22,27 @@ pub(super) const WATCHED: [i64; 8] = [
     libc::SYS_statx,
 ];
 
+/// The same for 32-bit programs (`syscall_32.tbl`): their numbers, and those above with the same arguments.
+const WATCHED_32: [(u32, i64); 9] = [
+    (5, libc::SYS_open),
+    (8, libc::SYS_creat),
+    (11, libc::SYS_execve),
+    (92, libc::SYS_truncate),
+    // truncate64: the path is the first argument as well.
+    (193, libc::SYS_truncate),
+    (295, libc::SYS_openat),
+    (358, libc::SYS_execveat),
+    (383, libc::SYS_statx),
+    (437, libc::SYS_openat2),
+];
+
+/// The number that a watched call has in 64-bit programs.
+pub(super) fn number(call: &libc::seccomp_data) -> i64 {
+    let number = call.nr as u32;
+    let known = WATCHED_32.iter().find(|(nr, _)| call.arch == ARCH_32 && *nr == number);
+    known.map_or(i64::from(call.nr), |(_, nr)| *nr)
+}
+
 /// Offsets in `struct seccomp_data`.
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
@@ -31,19 +55,25 @@ fn jump(k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: (BPF_JMP | BPF_JEQ | BPF_K) as u16, jt, jf, k }
 }
 
-/// The program: notify on [`WATCHED`], allow everything else.
+/// The program: notify on what is watched, allow everything else, and what is neither 64- nor 32-bit x86.
 pub(super) fn program() -> Vec<sock_filter> {
-    let count = WATCHED.len() as u8;
-    let mut program = vec![
-        statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_ARCH),
-        // Calls of another architecture (32-bit programs) pass unseen; `ggr doctor` says so.
-        jump(ARCH, 0, count + 1),
-        statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_NR),
-    ];
-    for (i, nr) in WATCHED.iter().enumerate() {
-        program.push(jump(*nr as u32, count - i as u8, 0));
+    let wide = block(&WATCHED.map(|nr| nr as u32));
+    let narrow = block(&WATCHED_32.map(|(nr, _)| nr));
+    let mut program = vec![statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_ARCH)];
+    for (arch, block) in [(ARCH, wide), (ARCH_32, narrow)] {
+        program.push(jump(arch, 0, block.len() as u8));
+        program.extend(block);
     }
     program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
-    program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_USER_NOTIF));
     program
+}
+
+/// Notifies on these numbers and allows the others; nothing gets past its end.
+fn block(watched: &[u32]) -> Vec<sock_filter> {
+    let count = watched.len() as u8;
+    let mut block = vec![statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_NR)];
+    block.extend(watched.iter().zip(0..).map(|(nr, i)| jump(*nr, count - i, 0)));
+    block.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
+    block.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_USER_NOTIF));
+    block
 }

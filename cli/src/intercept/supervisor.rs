@@ -14,6 +14,7 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 
+use super::filter;
 use super::sys::{self, Notification};
 
 /// A file's identity: device and inode.
@@ -171,7 +172,8 @@ struct Named {
 impl Named {
     fn of(call: &Notification) -> Self {
         let args = &call.data.args;
-        let (dirfd, path, flags) = match i64::from(call.data.nr) {
+        let number = filter::number(&call.data);
+        let (dirfd, path, flags) = match number {
             libc::SYS_openat => (args[0] as i32, args[1], args[2] as i32),
             libc::SYS_open => (libc::AT_FDCWD, args[0], args[1] as i32),
             // Its flags are in memory: taken for writing, which costs a look at the file.
@@ -183,7 +185,7 @@ impl Named {
         let created = libc::O_CREAT | libc::O_EXCL;
         let beside = flags & libc::O_DIRECTORY != 0 || flags & created == created;
         let writes = !beside && (flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0);
-        let executes = matches!(i64::from(call.data.nr), libc::SYS_execve | libc::SYS_execveat);
+        let executes = matches!(number, libc::SYS_execve | libc::SYS_execveat);
         Self { dirfd, path, beside, writes, executes }
     }
 

@@ -82,14 +82,14 @@ strip -v -o p2 prog
 objcopy f.o f3.o
 objcopy --only-keep-debug prog prog.debug
 objcopy --strip-debug --add-gnu-debuglink=lib.so prog p3
-objcopy -O binary -j .text f.o f.bin
-objcopy -O binary prog prog.bin
+~objcopy -O binary -j .text f.o f.bin
+~objcopy -O binary prog prog.bin
 objcopy -I binary -O elf64-x86-64 -B i386:x86-64 sub/blob blob.o
 objcopy --redefine-syms=syms f.o f4.o
 objcopy --redefine-sym f=ff f.o
 objcopy --add-section .extra=sub/blob --set-section-flags .extra=alloc f.o f5.o
 objcopy --update-section .comment=sub/blob f.o f5.o
-objcopy --dump-section .text=text.bin f.o f6.o
+~objcopy --dump-section .text=text.bin f.o f6.o
 objcopy --keep-symbols keep --strip-unneeded f.o f7.o
 objcopy --compress-debug-sections=zlib f.o f8.o
 objcopy --localize-hidden --weaken -N f.c f.o f9.o

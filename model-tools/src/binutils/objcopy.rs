@@ -159,6 +159,8 @@ struct Call {
     writes: Vec<String>,
     /// The input is, or the output becomes, something other than ELF.
     foreign: bool,
+    /// The output is what sections hold, and nothing else.
+    headless: bool,
 }
 
 fn read(table: &[Row<Effect>], args: &[String]) -> Result<Call, Reason> {
@@ -178,7 +180,11 @@ fn read(table: &[Row<Effect>], args: &[String]) -> Result<Call, Reason> {
             ReadsSection => call.reads.push(file().ok_or(Reason::UnknownFlag(written))?),
             WritesSection => call.writes.push(file().ok_or(Reason::UnknownFlag(written))?),
             Output => call.output = Some(value),
-            InputFormat | OutputFormat => call.foreign |= !value.starts_with("elf"),
+            InputFormat => call.foreign |= !value.starts_with("elf"),
+            OutputFormat => {
+                call.foreign |= !value.starts_with("elf");
+                call.headless |= value == "binary";
+            }
             Query => return Err(Reason::Query),
             Local => return Err(Reason::LocalFlag(written)),
         }
@@ -232,6 +238,10 @@ pub(super) fn rewrite(
     }
     for name in &call.writes {
         draft.writes(name, 0o666)?;
+    }
+    if call.headless || !call.writes.is_empty() {
+        // Such a file may be empty, which a shell's `test -s` would not see of a placeholder.
+        draft.deferrable = false;
     }
     let plan = draft.plan(Kind::Binutils)?;
     if call.files.len() == 1 && !call.foreign {

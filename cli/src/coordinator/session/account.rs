@@ -70,7 +70,7 @@ impl Session {
             tool,
             why: ended.why(),
             doubted: matches!(ended, Ended::ToolFailed(_)),
-            in_recipe: call.is_some_and(|call| call.may_defer),
+            in_recipe: call.is_some_and(|call| call.may_defer(self)),
             since: Instant::now(),
             outputs: call.map(|call| named_outputs(&call.invocation)).unwrap_or_default(),
         };

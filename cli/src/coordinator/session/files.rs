@@ -63,8 +63,14 @@ impl Session {
                     (entry.path.as_path(), rewritten(&entry.path).unwrap_or(entry.permissions & !call.umask))
                 }
             };
-            materialize::write(&self.checked_bytes(entry.blob)?, path, permissions)?;
-            self.view.remember(path, entry.blob);
+            let written = materialize::write(&self.store.path(entry.blob), entry.blob, path, permissions);
+            if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                // What cannot be removed is found damaged again.
+                let _ = self.store.remove(entry.blob);
+            }
+            if let Some(meta) = written? {
+                self.view.remember_stat(&meta, entry.blob);
+            }
             self.report(&Event::Materialized { path: path.to_owned(), bytes: entry.blob.size() });
         }
         Ok(())

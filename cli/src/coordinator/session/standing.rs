@@ -63,7 +63,7 @@ impl Session {
     /// Whether a call that runs here is expected to fail, while deferred calls are still open: those are waited for first,
     /// so that a failure of theirs, which has the build run again, does not print this one's message twice.
     pub(crate) async fn settle_before_failure(&self, call: &Call, ended: &Ended) {
-        if call.may_defer && ended.foretells_failure() && self.placeholders.len() > 0 {
+        if self.placeholders.len() > 0 && ended.foretells_failure() && call.may_defer(self) {
             self.settle().await;
             if *self.course.borrow() != Course::Going {
                 // The build is about to be stopped; this launcher with it.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -121,6 +120,29 @@ fn what_was_missing_may_appear() {
     tree.check(&["real/b.h"], |tree| symlink("a.h", tree.at("real/b.h")).unwrap());
     assert!(tree.see("real/b.h").is_some_and(|known| known.is_link));
     assert!(tree.see("real/a.h").is_some_and(|known| !known.is_link));
+}
+
+#[test]
+fn a_link_is_read_again_when_it_was_replaced() {
+    let tree = Tree::new();
+    let target = |name: &str| {
+        tree.watched.refresh();
+        tree.watched.link_target(&tree.at("").join(name)).map(|path| path.to_str().unwrap().to_owned())
+    };
+    for _ in 0..2 {
+        assert_eq!(target("link").as_deref(), Some("real"));
+        assert_eq!(target("real"), None);
+        assert_eq!(target("real/a.h"), None);
+        assert_eq!(target("none/deep/x"), None);
+    }
+    fs::remove_file(tree.at("link")).unwrap();
+    assert_eq!(target("link"), None);
+    symlink("else", tree.at("link")).unwrap();
+    assert_eq!(target("link").as_deref(), Some("else"));
+    fs::create_dir(tree.at("none")).unwrap();
+    symlink("../real", tree.at("none/deep")).unwrap();
+    symlink("y", tree.at("real/x")).unwrap();
+    assert_eq!(target("none/deep/x").as_deref(), Some("y"));
 }
 
 #[test]
