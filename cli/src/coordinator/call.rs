@@ -186,9 +186,8 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
     let nowhere = session.nowhere();
-    let defer = || {
-        plan.deferrable && nowhere.is_none() && !session.is_known_to_fail(last) && call.may_defer(session)
-    };
+    let defer =
+        || plan.deferrable && nowhere.is_none() && !session.is_known_to_fail(last) && call.may_defer(session);
     let hold_back = session.is_trace() && defer();
     if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
         session.note_hit(&plan, &ids);

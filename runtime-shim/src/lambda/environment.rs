@@ -29,6 +29,9 @@ use crate::worker::chain;
 /// The relocation layer, which `build.rs` has compiled.
 const RELOCATE: &[u8] = include_bytes!(env!("GGR_RELOCATE"));
 
+/// What its messages begin with (`relocate/main.rs`).
+const RELOCATE_SAYS: &[u8] = b"relocate: ";
+
 /// How much of a failed program's streams is sent: the message has 6 MB in all, and the command then runs at home.
 const STREAM_MAX: u64 = 64 << 10;
 
@@ -212,7 +215,14 @@ impl Environment {
             Some(libc::SIGXFSZ) if job.limits.output > 0 => Outcome::Infra(too_big(job.limits.output)),
             signal => {
                 let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-                failed(ready, code, signal, None)
+                match failed(ready, code, signal, None) {
+                    // The relocation layer has not come to the program at all.
+                    Outcome::ToolFailed(failure) if failure.stderr.starts_with(RELOCATE_SAYS) => {
+                        let said = String::from_utf8_lossy(&failure.stderr).trim().to_owned();
+                        Outcome::Infra(InfraFailure::Sandbox(said))
+                    }
+                    outcome => outcome,
+                }
             }
         }
     }

@@ -49,6 +49,23 @@ fn a_failure_keeps_its_code_signal_and_text() {
 }
 
 #[test]
+fn a_program_that_cannot_be_loaded_is_no_failure_of_the_program() {
+    let Some(mut function) = Function::start("a_program_that_cannot_be_loaded") else { return };
+    function
+        .kit
+        .bytes(
+            "/work/odd",
+            b"\x7fELF\x01 and so on, to 64 bytes and more: a 32-bit program perhaps?",
+            Mode::Executable,
+        )
+        .unwrap();
+    let attempt = function
+        .run(function.kit.thunk(command(&["/work/odd"], "/work"), &[], Harvest::Declared), Limits::default());
+    let Outcome::Infra(InfraFailure::Sandbox(why)) = &attempt.outcome else { panic!("{attempt:?}") };
+    assert!(why.contains("no x86-64 program"), "{why}");
+}
+
+#[test]
 fn missing_inputs_and_foreign_messages_are_told() {
     let Some(mut function) = Function::start("missing_inputs_and_foreign_messages_are_told") else { return };
     function.kit.bytes("/work/file", b"here today", Mode::Regular).unwrap();
