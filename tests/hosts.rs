@@ -139,3 +139,33 @@ fn links_and_plain_isolation_work_where_more_would_too() {
         assert_eq!(differences(&expected, &snapshot(&field.tree())), Vec::<String>::new(), "{words}: {said}");
     }
 }
+
+/// As whom an ordinary user's build runs: root's tests give the files away, others are that user already.
+fn as_user(field: &Field, words: &str) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return field.ggr(words);
+    }
+    let program = field.give_away(NOBODY, &ggr());
+    let mut command = field.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).args(words.split(' '));
+    command
+}
+
+#[test]
+fn an_ordinary_user_runs_here_what_has_no_thunk() {
+    let field = Field::new();
+    let makefile = "all: x\n\tgcc --version\n\tgcc -fno-such-option -c x.c -o y.o || echo refused\nx: x.c\n\tgcc x.c -o x\n";
+    let files = [("Makefile", makefile), ("x.c", "int main(void) { return 0; }\n")];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec();
+    field.lay(&files);
+    let (plain, complaint) = run(&mut field.command("make"));
+    assert!(plain.status.success(), "{complaint}");
+    let expected = snapshot(&field.tree());
+    field.clear();
+    field.lay(&files);
+    let (output, said) = run(&mut as_user(&field, "make"));
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("Permission denied"), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&plain.stdout));
+    assert_eq!(differences(&expected, &snapshot(&field.tree())), Vec::<String>::new(), "{said}");
+}

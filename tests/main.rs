@@ -2,6 +2,7 @@
 //! bytes, exit code, standard output and standard error.
 
 mod builds;
+mod capture;
 mod examples;
 mod faults;
 mod hazards;

@@ -57,6 +57,9 @@ pub(crate) struct Global {
     /// Whether a tool call may be answered before it ran: `lazy` or `wait`
     #[arg(long, value_name = "MODE", global = true)]
     mode: Option<OsString>,
+    /// Programs without a model whose runs are recorded: `auto`, `off`, or names, as `auto,xxd`
+    #[arg(long, value_name = "NAMES", global = true)]
+    capture: Option<OsString>,
     /// How tool calls are caught: `auto`, `mount`, `path` or `off`
     #[arg(long, value_name = "HOW", global = true)]
     intercept: Option<OsString>,
@@ -94,8 +97,9 @@ impl Global {
     /// The configuration keys that flags set, with their values.
     pub(crate) fn settings(&self) -> Vec<(&'static str, OsString)> {
         let quiet = self.quiet.then(|| OsString::from("true"));
-        let flags: [(&'static str, &Option<OsString>); 14] = [
+        let flags: [(&'static str, &Option<OsString>); 15] = [
             ("backend", &self.backend),
+            ("capture", &self.capture),
             ("color", &self.color),
             ("compile-commands", &self.compile_commands),
             ("dir", &self.dir),
@@ -198,6 +202,7 @@ mod tests {
         let all = Some(OsString::from("1"));
         let global = Global {
             backend: all.clone(),
+            capture: all.clone(),
             color: all.clone(),
             compile_commands: all.clone(),
             dir: all.clone(),

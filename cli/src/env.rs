@@ -15,6 +15,7 @@ pub(crate) struct Variable {
 /// Every variable that ggr reads. The `GGR_*` ones that set a configuration key are named in `config::keys` too.
 pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_BACKEND", help: "where thunks run (as --backend)" },
+    Variable { name: "GGR_CAPTURE", help: "programs without a model whose runs are recorded (as --capture)" },
     Variable { name: "GGR_COLOR", help: "auto, always or never (as --color)" },
     Variable { name: "GGR_COMPILE_COMMANDS", help: "file for compile_commands.json (as --compile-commands)" },
     Variable {

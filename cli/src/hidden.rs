@@ -5,8 +5,9 @@ use std::path::Path;
 
 use ggr_shim::worker::{Isolation, WorkerOptions};
 
+use crate::capture;
 use crate::coordinator::keeper;
-use crate::intercept::{enter, supervisor};
+use crate::intercept::{door, enter, supervisor};
 
 /// Exit status of a helper process that failed; its parent has been told why, or is gone.
 const FAILED: u8 = 125;
@@ -16,6 +17,8 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
     let (name, rest) = args.split_first()?;
     match name.to_str()? {
         "__enter" => Some(run_enter(rest)),
+        "__door" => Some(status(door::run(rest).is_ok())),
+        "__capture" => Some(status(run_capture(rest).is_some())),
         "__keeper" => Some(match rest {
             [repo] => status(keeper::run(Path::new(repo)).is_ok()),
             _ => FAILED,
@@ -66,6 +69,15 @@ fn worker_options(args: &[OsString]) -> Option<WorkerOptions> {
         }
     }
     Some(WorkerOptions { slots, root: root?, isolation })
+}
+
+/// `ggr __capture CONTROL LAUNCHER DESCRIPTORS`.
+fn run_capture(args: &[OsString]) -> Option<()> {
+    let [control, caller, inherited] = args else { return None };
+    let number = |text: &OsString| text.to_str()?.parse().ok();
+    let inherited =
+        inherited.to_str()?.split(',').filter_map(|number| number.parse().ok()).collect::<Vec<u32>>();
+    capture::enter::run(number(control)?, number(caller)?, &inherited).ok()
 }
 
 fn status(fine: bool) -> u8 {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod args;
+mod capture;
 mod commands;
 mod config;
 mod coordinator;

@@ -1,5 +1,6 @@
 //! One run of ggr: opens what a session needs, runs a build or a single call in it, and puts everything away.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,12 +13,14 @@ use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
+use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
 
+use crate::capture::Capture;
 use crate::commands::Context;
 use crate::config::{Intercept, Mode};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
@@ -85,11 +88,14 @@ impl Workshop {
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
+        let models = Arc::new(open_models(context, &repo)?);
+        let captures = Captures::new(&store_root, store.clone());
+        let capture = Capture::new(captures, captured_programs(context, &models))
+            .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
         let opened = places::open(context, &store, &reporter).await?;
-        let models = Arc::new(open_models(context, &repo)?);
         let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
             heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
@@ -115,6 +121,7 @@ impl Workshop {
             journal,
             thunks: repo.thunks(),
             output,
+            capture,
         });
         let scratch = Vec::new();
         Ok(Self {
@@ -155,6 +162,7 @@ impl Workshop {
             launcher: dir.join("launcher"),
             socket,
             tools,
+            programs: self.session.capture().programs().iter().cloned().collect(),
             path: path.to_owned(),
             catch: if intercept == Intercept::Off { Catch::Nothing } else { Catch::Mounts },
             watch: intercept != Intercept::Off,
@@ -194,6 +202,23 @@ impl Workshop {
             context.note(&format!("could not remember for the next build: {what}"));
         }
     }
+}
+
+/// The real files of the programs whose runs are recorded; one that has a model is left to it.
+///
+/// None for an ordinary user: a process in the build's user namespace may not look through the coordinator's root
+/// (`PTRACE_MODE_READ` from a child namespace), which is how a launcher becomes the program that it stands for.
+fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
+    if !rustix::process::geteuid().is_root() {
+        return BTreeSet::new();
+    }
+    let path = context.env.value("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
+    let mut programs = context.config.capture.value.files(&dirs);
+    for tool in models.tool_files(&dirs) {
+        programs.remove(&tool);
+    }
+    programs
 }
 
 fn restrict(dir: &Path) -> io::Result<()> {

@@ -22,11 +22,17 @@ pub enum Kind {
     Reduction,
     /// An encoded thunk.
     Thunk,
+    /// What is known of a command that has no model.
+    Capture,
 }
 
 /// The directories that are listed, and what they hold.
-const DIRECTORIES: [(&str, Kind); 3] =
-    [("blobs", Kind::Blob), ("reductions", Kind::Reduction), ("thunks", Kind::Thunk)];
+const DIRECTORIES: [(&str, Kind); 4] = [
+    ("blobs", Kind::Blob),
+    ("reductions", Kind::Reduction),
+    ("thunks", Kind::Thunk),
+    ("captures", Kind::Capture),
+];
 
 /// One file.
 #[derive(Clone, Debug)]
@@ -124,7 +130,7 @@ impl Usage {
 pub(super) fn last_use(kind: Kind, meta: &fs::Metadata) -> SystemTime {
     let (seconds, nanoseconds) = match kind {
         Kind::Blob | Kind::Twin => (meta.ctime(), meta.ctime_nsec()),
-        Kind::Reduction | Kind::Thunk => (meta.mtime(), meta.mtime_nsec()),
+        Kind::Reduction | Kind::Thunk | Kind::Capture => (meta.mtime(), meta.mtime_nsec()),
     };
     UNIX_EPOCH + Duration::new(seconds.try_into().unwrap_or(0), nanoseconds.try_into().unwrap_or(0))
 }

@@ -3,6 +3,7 @@
 //!
 //! Each kind of store passes the same contract test (`contract.rs`).
 
+pub mod captures;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ggr_ir::repo::{Repo, ThunkStoreError, write_atomic};
 use ggr_ir::{BlobId, Hash, ObjectStore, ThunkId};
 
+use super::captures;
 use super::fs::FsStore;
 use super::gc::{Progress, Step};
 use super::inventory::{Inventory, InventoryError, Item, Kind};
@@ -41,6 +42,9 @@ pub enum Damage {
     /// It is no encoded thunk, or another one.
     #[error("it is not the thunk that it is named for")]
     Thunk,
+    /// It is no record of what a command did, or another command's.
+    #[error("it is no capture that this version can read")]
+    Capture,
     /// Its name is no hash.
     #[error("it does not belong here")]
     Stray,
@@ -168,6 +172,7 @@ fn check(repo: &Repo, store: &FsStore, item: &Item) -> Option<Damage> {
         Kind::Blob | Kind::Twin => check_blob(item),
         Kind::Reduction => check_reduction(store, item),
         Kind::Thunk => check_thunk(repo, item),
+        Kind::Capture => check_capture(item),
     }
 }
 
@@ -198,6 +203,12 @@ fn check_thunk(repo: &Repo, item: &Item) -> Option<Damage> {
         Err(ThunkStoreError::Corrupt { .. }) => Some(Damage::Thunk),
         Err(ThunkStoreError::Io { source, .. }) => Some(Damage::Unreadable(source)),
     }
+}
+
+/// A capture whose blobs are gone is a miss like any other: only the record itself is looked at.
+fn check_capture(item: &Item) -> Option<Damage> {
+    let damaged = captures::read(&item.path, item.hash).is_none() && item.path.exists();
+    damaged.then_some(Damage::Capture)
 }
 
 fn thunk_id(hash: Hash) -> ThunkId {

@@ -106,6 +106,7 @@ fn held(repo: &Repo) -> Result<Vec<(&'static str, Usage)>, Error> {
         (Kind::Twin, "executable twins"),
         (Kind::Reduction, "reductions"),
         (Kind::Thunk, "thunks"),
+        (Kind::Capture, "captures"),
     ]
     .map(|(kind, name)| (kind, name, Usage::default()))
     .into();

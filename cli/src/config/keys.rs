@@ -8,6 +8,7 @@ use super::layers::Config;
 use super::value::{
     ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, When, parse_duration,
 };
+use crate::capture::Selection;
 
 /// One key.
 #[derive(Debug)]
@@ -100,6 +101,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
         "where thunks run; of several, the first is filled first", "`local`, `lambda` or `local,lambda`",
         field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
+    key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
+        "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
+        field!(capture, |raw| Selection::parse(raw.text()?)?, |value| value.text())),
     key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
         "colours in ggr's own messages", "`auto`, `always` or `never`",
         field!(color, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),

@@ -12,6 +12,7 @@ use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
 use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, When};
+use crate::capture::Selection;
 use crate::env::Environment;
 
 /// The name of a project's file.
@@ -22,6 +23,8 @@ const PROJECT_FILE: &str = "ggr.toml";
 pub(crate) struct Config {
     /// Where thunks run.
     pub(crate) backend: Sourced<Places>,
+    /// Programs without a model whose runs are recorded.
+    pub(crate) capture: Sourced<Selection>,
     /// Colours in ggr's own messages.
     pub(crate) color: Sourced<When>,
     /// File for compile_commands.json.
@@ -83,6 +86,7 @@ impl Config {
         let limits = ggr_ir::Limits::default();
         Self {
             backend: Sourced::default_of(Places { local: true, lambda: false }),
+            capture: Sourced::default_of(Selection::default()),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),

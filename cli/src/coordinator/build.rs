@@ -66,12 +66,12 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// Starts a build command with its interception; its watched calls go to `watcher`. `started` learns its process before
-    /// the command itself runs.
+    /// Starts a build command with its interception; its watched calls go to `watcher`. `started` learns its process, and the
+    /// one through whose root it finds the real tools, before the command itself runs.
     pub(crate) fn start(
         start: &Start<'_>,
         watcher: Arc<impl Watcher>,
-        started: impl FnOnce(u32),
+        started: impl FnOnce(u32, u32),
     ) -> Result<Self, StartError> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
@@ -107,7 +107,7 @@ impl Build {
         control: &UnixStream,
         start: &Start<'_>,
         watcher: Arc<impl Watcher>,
-        started: impl FnOnce(u32),
+        started: impl FnOnce(u32, u32),
     ) -> Result<(), StartError> {
         let (first, listener, rest) = receive(control)?;
         match first {
@@ -120,7 +120,7 @@ impl Build {
             None if start.plan.watch => return Err(StartError::Watch("no listener came".into())),
             None => {}
         }
-        started(self.pid());
+        started(self.pid(), rest.parse().unwrap_or_else(|_| std::process::id()));
         (&*control).write_all(&[1])?;
         let mut errno = [0u8; 4];
         // End of file: the command was executed, and the descriptor closed itself.
@@ -147,7 +147,7 @@ impl Build {
     }
 }
 
-fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
+pub(crate) fn receive(control: &UnixStream) -> io::Result<(u8, Option<OwnedFd>, String)> {
     let mut data = [0u8; 1024];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -237,7 +237,7 @@ fn is_leaf(pid: u32) -> bool {
 }
 
 /// The regular files that a process has open for writing, those where the build's own output goes left out.
-fn open_for_writing(pid: u32, kept: &[Option<Sink>]) -> Vec<PathBuf> {
+pub(crate) fn open_for_writing(pid: u32, kept: &[Option<Sink>]) -> Vec<PathBuf> {
     let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
     fds.flatten()
         .filter(|entry| {

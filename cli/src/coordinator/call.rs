@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use crate::capture;
 use crate::report::Event;
 
 /// How often a model may ask for placeholders to be made real before it is believed to be confused.
@@ -69,6 +70,10 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
     let frame = read_frame(&mut stream).await?;
     let request = session.resolve(Request::from_frame(&frame)?);
     let tool = PathBuf::from(os(request.program.clone()));
+    if session.capture().programs().contains(&tool) {
+        return capture::serve(session, stream, pid, request).await;
+    }
+    session.capture().note_model(pid, &tool);
     if session.is_run_here(pid) {
         return run_here(&session, stream, pid, tool, false).await;
     }

@@ -34,18 +34,23 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
 
 /// Whether any process above this one is in the set: the recursion guard.
 pub(crate) fn is_below(pid: u32, ancestors: &HashSet<u32>) -> bool {
+    ancestor(pid, ancestors).is_some()
+}
+
+/// The nearest process above this one that is in the set.
+pub(crate) fn ancestor(pid: u32, ancestors: &HashSet<u32>) -> Option<u32> {
     if ancestors.is_empty() {
-        return false;
+        return None;
     }
     let mut at = pid;
     for _ in 0..MAX_DEPTH {
-        match parent(at) {
-            Some(above) if ancestors.contains(&above) => return true,
-            Some(above) if above > 1 => at = above,
-            _ => return false,
+        match parent(at)? {
+            above if ancestors.contains(&above) => return Some(above),
+            above if above > 1 => at = above,
+            _ => return None,
         }
     }
-    false
+    None
 }
 
 /// Whether the call from process `pid` may be answered early, in a build whose first process is `root`.

@@ -25,7 +25,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use build::{descendants, open_for_writing, receive};
 pub(crate) use call::{Answer, Call, decide};
+pub(crate) use callers::ancestor;
 pub(crate) use placeholders::fill_in_place;
 pub(crate) use session::{Output, Parts, Session};
 
@@ -58,6 +60,8 @@ pub(crate) struct Interception {
     pub(crate) socket: PathBuf,
     /// The real files of the tools to stand in for.
     pub(crate) tools: Vec<PathBuf>,
+    /// The real files of the programs to capture: only where the launcher is mounted over them.
+    pub(crate) programs: Vec<PathBuf>,
     /// The user's `PATH`.
     pub(crate) path: OsString,
     /// How calls are caught.
@@ -198,12 +202,13 @@ pub(crate) async fn run(
     let plan = enter::Plan {
         launcher: interception.launcher.clone(),
         tools: match interception.catch {
-            Catch::Mounts => interception.tools.clone(),
+            Catch::Mounts => [&interception.tools[..], &interception.programs].concat(),
             Catch::Links(_) | Catch::Nothing => Vec::new(),
         },
         watch: interception.watch,
         control: -1,
     };
+    session.capture().set_socket(socket);
     let standing = if interception.links().is_some() { Standing::Linked } else { Standing::Mounted };
     launcher::write(&plan.launcher, socket, standing).map_err(at(&plan.launcher))?;
     if let Some(links) = interception.links() {
@@ -215,9 +220,12 @@ pub(crate) async fn run(
     let start = Start { command, plan: &plan, interception };
     let mut end = pass(session, &start, &mut keeper).await;
     if matches!(end, Ok(None)) {
+        // Their launchers have been killed.
+        session.capture().settled().await;
         session.set_waiting();
         end = pass(session, &start, &mut keeper).await;
     }
+    session.capture().end().await.map_err(at(socket))?;
     server.abort();
     end?.ok_or_else(|| RunError::Broken("a call failed that nobody had deferred".into()))
 }
@@ -238,8 +246,8 @@ async fn pass(
 ) -> Result<Option<BuildEnd>, RunError> {
     let mut course = session.course();
     let mut interrupt = Interrupts::new()?;
-    let started = Build::start(start, Arc::clone(session), |root| {
-        session.set_root(root);
+    let started = Build::start(start, Arc::clone(session), |root, door| {
+        session.set_root(root, door);
         keeper.watch(root);
     });
     let build = match started {

@@ -28,6 +28,7 @@ use super::held_back::HeldBack;
 use super::links::Links;
 use super::placeholders::Placeholders;
 use super::view::View;
+use crate::capture::Capture;
 use crate::report::Reporter;
 use account::Here;
 pub(crate) use ended::{Course, Ended};
@@ -52,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) thunks: Thunks,
     /// Where deferred calls print.
     pub(crate) output: Output,
+    /// What captured programs share.
+    pub(crate) capture: Capture,
 }
 
 /// The build's standard output and error.
@@ -80,6 +83,8 @@ pub(crate) struct Session {
     lazy: AtomicBool,
     /// The build command's process.
     root: AtomicU32,
+    /// The process through whose root the build finds the real tools.
+    door: AtomicU32,
     /// Where the build's output goes.
     sinks: Mutex<[Option<Sink>; 2]>,
     /// Launchers whose real tool is running: what it calls in turn is left alone.
@@ -98,6 +103,7 @@ pub(crate) struct Session {
     trace: bool,
     held_back: HeldBack,
     output: Mutex<Output>,
+    capture: Capture,
     /// If calls are caught through `PATH`.
     links: RwLock<Option<Arc<Links>>>,
     /// Tools that were called past the links, and how often.
@@ -123,6 +129,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(parts.slots.max(1))),
             lazy: AtomicBool::new(parts.lazy),
             root: AtomicU32::new(0),
+            door: AtomicU32::new(std::process::id()),
             sinks: Mutex::default(),
             run_here: Mutex::default(),
             failed: Mutex::default(),
@@ -136,6 +143,7 @@ impl Session {
             trace: parts.trace,
             held_back: HeldBack::default(),
             output: Mutex::new(parts.output),
+            capture: parts.capture,
             links: RwLock::default(),
             uncaught: Mutex::default(),
             sizing: Sizing::default(),
@@ -157,8 +165,25 @@ impl Session {
         &self.driver
     }
 
-    /// Names the build command's process, once it is known.
-    pub(crate) fn set_root(&self, pid: u32) {
+    /// What captured programs share.
+    pub(crate) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Whether a process is the build command itself.
+    pub(crate) fn is_root(&self, pid: u32) -> bool {
+        self.root.load(Ordering::Acquire) == pid
+    }
+
+    /// If the build is being stopped by ggr itself, to be run again or given up: where its own output goes.
+    pub(crate) fn sinks_if_stopped(&self) -> Option<[Option<Sink>; 2]> {
+        let stopped = *self.course.borrow() != Course::Going;
+        stopped.then(|| *self.sinks.lock().expect("no holder panics"))
+    }
+
+    /// Names the build command's process, once it is known, and the one through whose root it finds the real tools.
+    pub(crate) fn set_root(&self, pid: u32, door: u32) {
+        self.door.store(door, Ordering::Release);
         *self.sinks.lock().expect("no holder panics") = [callers::sink(pid, 1), callers::sink(pid, 2)];
         self.root.store(pid, Ordering::Release);
     }
@@ -212,7 +237,7 @@ impl Session {
         if self.links().is_some() {
             return tool.as_os_str().as_bytes().to_vec();
         }
-        let mut path = format!("/proc/{}/root", std::process::id()).into_bytes();
+        let mut path = format!("/proc/{}/root", self.door.load(Ordering::Acquire)).into_bytes();
         path.extend_from_slice(tool.as_os_str().as_bytes());
         path
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
@@ -121,6 +122,26 @@ impl View {
         let own = self.own.read().expect("no holder panics");
         let (stamp, blob) = own.get(&(meta.dev(), meta.ino()))?;
         (*stamp == Stamp::of(meta) && self.store.contains(*blob).ok()?).then_some(*blob)
+    }
+
+    /// The stamp and the hash of a regular file, which need not be in the store.
+    ///
+    /// # Errors
+    /// Those of reading; also a file that changed meanwhile.
+    pub(crate) fn digest(&self, path: &Path) -> io::Result<(Stamp, BlobId)> {
+        let meta = self.regular(path)?;
+        let stamp = Stamp::of(&meta);
+        if let Some(blob) = self.of_our_own(&meta).or_else(|| self.memo.get(&stamp)) {
+            return Ok((stamp, blob));
+        }
+        let began = SystemTime::now();
+        let file = fs::File::open(path)?;
+        let blob = BlobId::of_reader(&file)?;
+        if Stamp::of(&file.metadata()?) != stamp {
+            return Err(io::Error::other("it changed while it was read"));
+        }
+        self.memo.insert(stamp, blob, began);
+        Ok((stamp, blob))
     }
 
     fn regular(&self, path: &Path) -> io::Result<Metadata> {

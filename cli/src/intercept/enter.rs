@@ -17,7 +17,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{filter, sys};
+use super::{door, filter, sys};
 
 /// What the coordinator asks for, as JSON in the first argument.
 #[derive(Serialize, Deserialize, Debug, Clone)]
@@ -32,7 +32,8 @@ pub(crate) struct Plan {
     pub(crate) control: i32,
 }
 
-/// The first byte of the answer: ready, with the listener attached if one was asked for.
+/// The first byte of the answer: ready, with the listener attached if one was asked for. The process through whose root the
+/// build finds the real tools follows, if it is not the coordinator.
 pub(crate) const READY: u8 = b'R';
 
 /// The first byte of the answer: the launcher cannot be mounted over the tools; a message follows.
@@ -72,19 +73,20 @@ fn control_stream(number: i32) -> UnixStream {
 
 /// Does what the plan says; an error comes with the answer's first byte.
 fn prepare(plan: &Plan, control: BorrowedFd<'_>) -> Result<(), (u8, io::Error)> {
-    if !plan.tools.is_empty() {
-        mount_launchers(plan).map_err(|error| (NO_MOUNTS, error))?;
-    }
+    let door = match plan.tools.is_empty() {
+        false => mount_launchers(plan).map_err(|error| (NO_MOUNTS, error))?,
+        true => None,
+    };
     let listener = plan.watch.then(watch).transpose().map_err(|error| (NO_WATCH, error))?;
-    send(control, listener).map_err(|error| (NO_WATCH, error))
+    send(control, listener, door).map_err(|error| (NO_WATCH, error))
 }
 
-fn mount_launchers(plan: &Plan) -> io::Result<()> {
-    enter_namespaces(rustix::process::geteuid().is_root())?;
+fn mount_launchers(plan: &Plan) -> io::Result<Option<u32>> {
+    let door = enter_namespaces(rustix::process::geteuid().is_root())?;
     for tool in &plan.tools {
         mount_bind(&plan.launcher, tool).map_err(|e| context(e.into(), "bind mount over", tool))?;
     }
-    Ok(())
+    Ok(door)
 }
 
 fn watch() -> io::Result<OwnedFd> {
@@ -99,17 +101,21 @@ fn watch() -> io::Result<OwnedFd> {
     })
 }
 
-fn enter_namespaces(root: bool) -> io::Result<()> {
+/// Gives the process through whose root the real tools are found, where the coordinator's cannot be used.
+fn enter_namespaces(root: bool) -> io::Result<Option<u32>> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    let flags = if root { UnshareFlags::NEWNS } else { UnshareFlags::NEWNS | UnshareFlags::NEWUSER };
-    unshare(flags)?;
+    let mut door = None;
     if !root {
+        unshare(UnshareFlags::NEWUSER)?;
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("{0} {0} 1", uid.as_raw()))?;
         fs::write("/proc/self/gid_map", format!("{0} {0} 1", gid.as_raw()))?;
+        door = Some(door::open()?);
     }
+    unshare(UnshareFlags::NEWNS)?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    mount_change("/", private).map_err(|e| context(e.into(), "make private", Path::new("/")))
+    mount_change("/", private).map_err(|e| context(e.into(), "make private", Path::new("/")))?;
+    Ok(door)
 }
 
 #[allow(unsafe_code, reason = "rustix marks unshare unsafe, for threads that share descriptors")]
@@ -118,14 +124,15 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
-fn send(control: BorrowedFd<'_>, listener: Option<OwnedFd>) -> io::Result<()> {
+pub(crate) fn send(control: BorrowedFd<'_>, listener: Option<OwnedFd>, door: Option<u32>) -> io::Result<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds: Vec<BorrowedFd<'_>> = listener.iter().map(AsFd::as_fd).collect();
     if !fds.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     }
-    let data = [READY];
+    let mut data = vec![READY];
+    data.extend(door.map_or_else(String::new, |pid| pid.to_string()).bytes());
     sendmsg(control, &[io::IoSlice::new(&data)], &mut ancillary, SendFlags::empty())?;
     Ok(())
 }

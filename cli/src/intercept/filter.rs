@@ -43,9 +43,10 @@ pub(super) fn number(call: &libc::seccomp_data) -> i64 {
     known.map_or(i64::from(call.nr), |(_, nr)| *nr)
 }
 
-/// Offsets in `struct seccomp_data`.
+/// Offsets in `struct seccomp_data`; of the first argument its lower half, which holds a descriptor.
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
+const OFFSET_FIRST: u32 = 16;
 
 fn statement(code: u32, k: u32) -> sock_filter {
     sock_filter { code: code as u16, jt: 0, jf: 0, k }
@@ -76,4 +77,71 @@ fn block(watched: &[u32]) -> Vec<sock_filter> {
     block.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
     block.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_USER_NOTIF));
     block
+}
+
+/// A program that notifies on the calls in `always`, and on those in `on_first` if their first argument is one of `firsts`.
+pub(crate) fn watching(always: &[i64], on_first: &[i64], firsts: &[u32]) -> Vec<sock_filter> {
+    let (always_len, on_first_len) = (always.len() as u8, on_first.len() as u8);
+    let firsts_len = firsts.len() as u8;
+    let mut program = vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_ARCH),
+        // Calls of another architecture pass unseen: a run that executes a 32-bit program is not remembered.
+        jump(ARCH, 0, always_len + on_first_len + 1),
+        statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_NR),
+    ];
+    // What follows the jumps: allow, load the first argument, compare it with each, allow, notify.
+    let jumps = always_len + on_first_len;
+    for (i, nr) in (0..).zip(always) {
+        program.push(jump(*nr as u32, jumps - i + firsts_len + 2, 0));
+    }
+    for (i, nr) in (always_len..).zip(on_first) {
+        program.push(jump(*nr as u32, jumps - i, 0));
+    }
+    program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
+    program.push(statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_FIRST));
+    for (i, first) in (0..).zip(firsts) {
+        program.push(jump(*first, firsts_len - i, 0));
+    }
+    program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW));
+    program.push(statement(BPF_RET | BPF_K, libc::SECCOMP_RET_USER_NOTIF));
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program answers: the few instructions that it is made of, carried out.
+    fn run(program: &[sock_filter], arch: u32, nr: i64, first: u32) -> u32 {
+        let mut loaded = 0;
+        let mut at = 0;
+        loop {
+            let step = program[at];
+            at += 1;
+            match (u32::from(step.code) & 0x07, step.k) {
+                (BPF_LD, OFFSET_ARCH) => loaded = arch,
+                (BPF_LD, OFFSET_NR) => loaded = nr as u32,
+                (BPF_LD, _) => loaded = first,
+                (BPF_JMP, k) => at += usize::from(if loaded == k { step.jt } else { step.jf }),
+                (_, k) => return k,
+            }
+        }
+    }
+
+    #[test]
+    fn every_watched_call_is_told_and_no_other() {
+        let (always, on_first) = ([libc::SYS_open, libc::SYS_stat], [libc::SYS_read, libc::SYS_dup]);
+        let program = watching(&always, &on_first, &[0, 9]);
+        let check = |arch, nr, first, expected| assert_eq!(run(&program, arch, nr, first), expected, "{nr}");
+        for nr in always {
+            check(ARCH, nr, 7, libc::SECCOMP_RET_USER_NOTIF);
+            check(0, nr, 7, libc::SECCOMP_RET_ALLOW);
+        }
+        for nr in on_first {
+            check(ARCH, nr, 0, libc::SECCOMP_RET_USER_NOTIF);
+            check(ARCH, nr, 9, libc::SECCOMP_RET_USER_NOTIF);
+            check(ARCH, nr, 7, libc::SECCOMP_RET_ALLOW);
+        }
+        check(ARCH, libc::SYS_brk, 0, libc::SECCOMP_RET_ALLOW);
+    }
 }

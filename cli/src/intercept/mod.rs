@@ -5,9 +5,10 @@
 //! execute a file, so that whoever reads a placeholder waits until it is real, static programs too.
 //! The coordinator itself stays outside and sees the real tools.
 
+pub(crate) mod door;
 pub(crate) mod enter;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod supervisor;
-mod sys;
+pub(crate) mod sys;
 
 pub(crate) use sys::{inherit, kill};

@@ -15,13 +15,13 @@ const SECCOMP_IOCTL_NOTIF_SEND: c_ulong = 0xc018_2101;
 const SECCOMP_IOCTL_NOTIF_SET_FLAGS: c_ulong = 0x4008_2104;
 
 /// A system call that waits for an answer.
-pub(super) type Notification = libc::seccomp_notif;
+pub(crate) type Notification = libc::seccomp_notif;
 
 /// Installs the filter on this thread and what comes of it; gives the listener.
 ///
 /// # Errors
 /// `EACCES` without `CAP_SYS_ADMIN` and no-new-privileges; `EBUSY` if a filter with a listener is there already.
-pub(super) fn install_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     // SAFETY: `program` points to `len` filter instructions that live across the call; the kernel copies them.
@@ -35,7 +35,7 @@ pub(super) fn install_filter(program: &[libc::sock_filter]) -> io::Result<OwnedF
 }
 
 /// Asks for wake-ups on the notifier's processor; an older kernel refuses, which only costs time.
-pub(super) fn set_sync_wake_up(listener: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_sync_wake_up(listener: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: this ioctl takes its argument by value.
     check(unsafe {
         libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
@@ -43,7 +43,7 @@ pub(super) fn set_sync_wake_up(listener: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Waits for the next call. `ENOENT` if its process died meanwhile.
-pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
+pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     // SAFETY: all zeros is a valid value, and the one that the kernel demands.
     let mut notification: Notification = unsafe { std::mem::zeroed() };
     debug_assert_eq!(size_of::<Notification>(), 80);
@@ -53,7 +53,7 @@ pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
 }
 
 /// Lets the kernel carry out the call. `ENOENT` if its process died meanwhile.
-pub(super) fn let_go(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+pub(crate) fn let_go(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
     let response = libc::seccomp_notif_resp {
         id,
         val: 0,
@@ -69,7 +69,7 @@ fn check(result: c_int) -> io::Result<()> {
 }
 
 /// Reads the NUL-ended string at `address` of another process, up to `PATH_MAX`.
-pub(super) fn read_path(pid: u32, address: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_path(pid: u32, address: u64) -> io::Result<Vec<u8>> {
     let mut path = Vec::new();
     let mut at = address;
     while path.len() < libc::PATH_MAX as usize {
@@ -92,6 +92,24 @@ pub(super) fn read_path(pid: u32, address: u64) -> io::Result<Vec<u8>> {
         at += n as u64;
     }
     Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
+}
+
+/// Reads `len` bytes at `address` of another process; an error if not all can be read.
+pub(crate) fn read_memory(pid: u32, address: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0u8; len];
+    let mut done = 0;
+    while done < len {
+        let local = libc::iovec { iov_base: bytes[done..].as_mut_ptr().cast(), iov_len: len - done };
+        let from = (address as usize).wrapping_add(done);
+        let remote = libc::iovec { iov_base: from as *mut libc::c_void, iov_len: len - done };
+        // SAFETY: `local` describes the rest of our own buffer; the kernel checks `remote` against the other process.
+        let n = unsafe { libc::process_vm_readv(pid as c_int, &raw const local, 1, &raw const remote, 1, 0) };
+        if n <= 0 {
+            return Err(io::Error::last_os_error());
+        }
+        done += n as usize;
+    }
+    Ok(bytes)
 }
 
 /// Lets the command's process, and no other that starts at the same time, inherit a descriptor under its own number.

@@ -131,6 +131,8 @@ impl Sink for ChromeTrace {
             Event::Retried { label, why, .. } => self.instant(at, "retried", &format!("{label}: {why}")),
             Event::Failed { label, why, .. } => self.instant(at, "failed", &format!("{label}: {why}")),
             Event::RanHere { label, reason, took, .. } => self.ran_here(at, label, reason, *took),
+            Event::Captured { label, took, .. } => self.ran_here(at, label, "captured", *took),
+            Event::Repeated { label, .. } => self.instant(at, "cached", label),
             Event::BuildStarted { command, .. } => self.instant(at, "build starts", &command.join(" ")),
             Event::BuildEnded { code } => self.instant(at, "build ends", &code.to_string()),
             Event::Called(_) | Event::Traced { .. } | Event::Materialized { .. } | Event::Note { .. } => {}

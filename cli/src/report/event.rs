@@ -84,6 +84,26 @@ pub(crate) enum Event {
         /// The files that it wrote, as far as they are known.
         outputs: Vec<PathBuf>,
     },
+    /// A program without a model ran here, and what it read and wrote was recorded.
+    Captured {
+        /// As `python3 gen.py`.
+        label: Arc<str>,
+        /// How long it took.
+        #[serde(rename = "took_us", serialize_with = "micros")]
+        took: Duration,
+        /// The files that it left.
+        outputs: Vec<PathBuf>,
+    },
+    /// A program without a model had run before with the same in front of it: what it left then was left again.
+    Repeated {
+        /// As `python3 gen.py`.
+        label: Arc<str>,
+        /// How long it took then.
+        #[serde(rename = "saved_us", serialize_with = "micros")]
+        saved: Duration,
+        /// The files that it left.
+        outputs: Vec<PathBuf>,
+    },
     /// An attempt came to nothing, and the thunk is tried again.
     Retried {
         /// Which.

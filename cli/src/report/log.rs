@@ -146,6 +146,18 @@ impl Log {
         self.flush();
     }
 
+    /// A program without a model, captured.
+    fn program(&mut self, label: &str, fate: Fate, took: Duration, outputs: &[PathBuf]) {
+        self.put(&Line::Call(Record {
+            label: label.to_owned(),
+            outputs: outputs.iter().filter(|path| path.to_str().is_some()).cloned().collect(),
+            fate,
+            thunk: None,
+            reason: None,
+            ms: took.as_millis() as u64,
+        }));
+    }
+
     fn settled(&mut self, thunk: ThunkId, label: &str, fate: Fate, reason: Option<String>, took: Duration) {
         let outputs = self.open.remove(&thunk).map(|(_, outputs)| outputs).unwrap_or_default();
         let record = Record {
@@ -186,6 +198,10 @@ impl Sink for Log {
                 reason: Some(reason.clone()),
                 ms: took.as_millis() as u64,
             })),
+            Event::Captured { label, took, outputs } => self.program(label, Fate::Ran, *took, outputs),
+            Event::Repeated { label, outputs, .. } => {
+                self.program(label, Fate::Hit, Duration::ZERO, outputs);
+            }
             Event::BuildEnded { .. } => self.left(),
             _ => {}
         }

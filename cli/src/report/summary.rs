@@ -39,10 +39,14 @@ pub(crate) fn render(tally: &Tally) -> String {
     for note in &tally.notes {
         line(&mut text, note);
     }
-    if tally.traced == 0 && tally.here.is_empty() {
+    if tally.traced == 0 && tally.here.is_empty() && tally.captured + tally.repeated == 0 {
         return text;
     }
     line(&mut text, &counts(tally));
+    if tally.captured + tally.repeated > 0 {
+        let programs = plural(tally.captured + tally.repeated, "captured program");
+        line(&mut text, &format!("{programs}: {} from the cache, {} ran", tally.repeated, tally.captured));
+    }
     line(&mut text, &times(tally));
     for reason in reasons(tally) {
         line(&mut text, &reason);

@@ -34,6 +34,10 @@ pub(crate) struct Tally {
     pub(crate) running: HashMap<ThunkId, (Arc<str>, Duration), FxBuildHasher>,
     /// How often each reason made a call run here.
     pub(crate) here: BTreeMap<String, usize>,
+    /// Programs without a model that ran, and were recorded.
+    pub(crate) captured: usize,
+    /// Programs without a model whose recorded effect was repeated.
+    pub(crate) repeated: usize,
     /// Time that programs ran: in workers, and here.
     pub(crate) work: Duration,
     /// Lines for the user.
@@ -76,6 +80,11 @@ impl Tally {
                 *self.here.entry(reason.clone()).or_default() += 1;
                 self.work += *took;
             }
+            Event::Captured { took, .. } => {
+                self.captured += 1;
+                self.work += *took;
+            }
+            Event::Repeated { .. } => self.repeated += 1,
             Event::Retried { thunk, .. } => {
                 self.running.remove(thunk);
                 self.retried += 1;

@@ -9,7 +9,7 @@
 use std::io::{self, Read, Write};
 
 /// The version of this protocol; a reader refuses another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest frame that a reader takes, in bytes: Linux bounds arguments and environment to 6 MiB for an 8 MiB stack.
 pub const MAX_FRAME: usize = 64 << 20;
@@ -52,6 +52,8 @@ pub enum Reply {
     },
     /// Run this file with the same arguments and environment, report its wait status, and end as it ended.
     Exec(Vec<u8>),
+    /// Become this file's program, with the same arguments and environment: nothing stays in between.
+    Become(Vec<u8>),
     /// End by this signal.
     Signal(u8),
     /// Say this on standard error and exit with status 125: the coordinator could not serve the call.
@@ -155,6 +157,10 @@ impl Reply {
                 out.push(3);
                 put_bytes(&mut out, message);
             }
+            Reply::Become(path) => {
+                out.push(4);
+                put_bytes(&mut out, path);
+            }
         }
         finish(out)
     }
@@ -176,6 +182,7 @@ impl Reply {
             1 => Ok(Reply::Exec(Cursor(rest).bytes()?)),
             2 if rest.len() == 1 => Ok(Reply::Signal(rest[0])),
             3 => Ok(Reply::Fail(Cursor(rest).bytes()?)),
+            4 => Ok(Reply::Become(Cursor(rest).bytes()?)),
             _ => Err(broken()),
         }
     }
@@ -225,6 +232,7 @@ mod tests {
             Reply::Exit { code: 3, stdout: b"o".to_vec(), stderr: vec![] },
             Reply::Exec(b"/x".to_vec()),
             Reply::Signal(9),
+            Reply::Become(b"/y".to_vec()),
             Reply::Fail(b"why".to_vec()),
         ] {
             let body = read_frame(&reply.to_frame()[..]).unwrap();

@@ -68,6 +68,10 @@ fn serve(argc: c_int, argv: *const *const c_char) -> io::Result<c_int> {
             Ok(c_int::from(code))
         }
         Reply::Exec(path) => run(&path, argv, &mut socket),
+        Reply::Become(path) => {
+            drop(socket);
+            Err(replace(&path, argv)?)
+        }
         Reply::Signal(number) => Ok(end_by(c_int::from(number))),
         Reply::Fail(message) => {
             let _ = io::stderr().write_all(&message);
@@ -129,6 +133,16 @@ fn request(argc: c_int, argv: *const *const c_char) -> io::Result<Request> {
         dir: std::env::current_dir()?.into_os_string().into_vec(),
         umask: mask,
     })
+}
+
+/// Becomes the real tool. Gives the reason if it cannot.
+fn replace(path: &[u8], argv: *const *const c_char) -> io::Result<io::Error> {
+    let path = CString::new(path)?;
+    // SAFETY: `argv` is the NULL-ended array that we were called with; on success execv does not return.
+    unsafe {
+        execv(path.as_ptr(), argv);
+    }
+    Ok(io::Error::last_os_error())
 }
 
 /// Runs the real tool as a child, so that its wait status can be reported.

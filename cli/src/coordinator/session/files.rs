@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ggr_backends::drive::Finished;
+use ggr_backends::memo::Stamp;
 use ggr_backends::store::Remove;
 use ggr_ir::{BlobId, ObjectStore};
 use ggr_models::Plan;
@@ -13,6 +14,7 @@ use ggr_models::Plan;
 use super::Session;
 use crate::coordinator::call::Call;
 use crate::coordinator::materialize;
+use crate::intercept::supervisor::FileId;
 use crate::report::Event;
 
 impl Session {
@@ -37,6 +39,16 @@ impl Session {
 
     pub(crate) fn put_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
         self.store.put_bytes(bytes).map_err(io::Error::other)
+    }
+
+    /// The stamp and the hash of a regular file, which need not be in the store.
+    pub(crate) fn digest(&self, path: &Path) -> io::Result<(Stamp, BlobId)> {
+        self.view.digest(path)
+    }
+
+    /// Notes that a file is about to be changed by a captured program.
+    pub(crate) fn distrust(&self, file: FileId) {
+        self.view.distrust(file);
     }
 
     /// Notes what a file of the user's holds, which was just written.

@@ -32,6 +32,13 @@ impl Session {
         Ok(count)
     }
 
+    /// As [`Session::force`], for a thread that may block.
+    pub(crate) fn make_real(&self, path: &Path) {
+        if self.placeholders.len() > 0 {
+            self.runtime.block_on(self.force(path));
+        }
+    }
+
     /// Waits until every placeholder is real, or the course changes.
     pub(crate) async fn settle(&self) {
         let mut course = self.course();
