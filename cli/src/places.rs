@@ -22,7 +22,7 @@ use crate::report::{Event, Reporter};
 /// Lambda gives a function 1,000 environments each 10 seconds, so there is a function for each 1,000 thunks at once.
 const ENVIRONMENTS: usize = 1000;
 
-/// What `ggr lambda deploy` gives a function.
+/// What a function is taken to have (README.md): one whole processor. Attempts are priced by it.
 const MEMORY_MB: u32 = 1769;
 
 /// Objects are named by their hashes alone, so all toolchains share them.

@@ -14,5 +14,5 @@ pub mod worker;
 /// The relocation layer's arithmetic of paths, for its tests.
 #[cfg(test)]
 #[path = "../relocate/paths.rs"]
-#[allow(dead_code, missing_docs, clippy::new_without_default)]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::new_without_default)]
 mod relocated_paths;

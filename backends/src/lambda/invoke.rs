@@ -83,15 +83,18 @@ fn answer(function: &str, output: &InvokeOutput) -> Result<Answer, InfraFailure>
     }
     decode(payload).map_err(|error| match error {
         MessageError::Version { .. } => InfraFailure::Sandbox(format!(
-            "`{function}` is of another version of ggr ({error}); `ggr lambda deploy` replaces it"
+            "`{function}` is of another version of ggr ({error}); `tests/bootstrap` builds the program of this one"
         )),
         // A broken line cuts answers off.
         other => InfraFailure::WorkerDied(format!("`{function}`: {other}")),
     })
 }
 
+/// A sign in a function's own failure, and the kind it is a sign of.
+type Sign = (&'static str, fn(String) -> InfraFailure);
+
 /// What a function's own failure says, by the texts that Lambda's documentation gives ("Troubleshoot execution issues").
-const FUNCTION_FAILURES: [(&str, fn(String) -> InfraFailure); 5] = [
+const FUNCTION_FAILURES: [Sign; 5] = [
     ("Task timed out", |_| InfraFailure::DeadlinePassed),
     ("signal: killed", |text| InfraFailure::TooBig(format!("memory ran out: {text}"))),
     ("Runtime.OutOfMemory", |text| InfraFailure::TooBig(format!("memory ran out: {text}"))),
@@ -118,7 +121,7 @@ fn refused(function: &str, error: &SdkError<InvokeError>) -> InfraFailure {
         }
         (_, Some(413), _) | (_, _, Some("RequestTooLargeException")) => InfraFailure::TooBig(text),
         (_, Some(404), _) | (_, _, Some("ResourceNotFoundException")) => {
-            InfraFailure::Unreachable(format!("there is no function {text}; `ggr lambda deploy` makes it"))
+            InfraFailure::Unreachable(format!("there is no function {text}; README.md says how to make one"))
         }
         // The connection was there and broke: the function may have run.
         (SdkError::ResponseError(_), ..) => InfraFailure::WorkerDied(text),

@@ -5,10 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::retry::RetryConfig;
-use aws_sdk_lambda::config::{BehaviorVersion, Region};
+use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region};
 use ggr_ir::protocol::lambda::{Answer, Inline, Traffic, encode};
 use ggr_ir::{
     Attempt, BlobId, Command, Harvest, InfraFailure, Kind, Limits, Outcome, ReadyThunk, Reduction, RootPath,
@@ -31,12 +30,16 @@ fn service(replies: Vec<String>) -> Connection {
     let config = aws_sdk_lambda::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
-        .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+        .credentials_provider(credentials())
         .region(Region::new("us-east-1"))
         .retry_config(RetryConfig::disabled())
         .endpoint_url(endpoint)
         .build();
     Connection::of(Client::from_conf(config))
+}
+
+fn credentials() -> Credentials {
+    Credentials::builder().access_key_id("test").secret_access_key("test").provider_name("tests").build()
 }
 
 fn answer_one(mut stream: TcpStream, reply: &str) {
@@ -127,7 +130,7 @@ async fn each_refusal_of_the_service_has_its_kind() {
     let head = "x-amzn-ErrorType: ResourceNotFoundException\r\n";
     check(
         reply("404 Not Found", head, "{}"),
-        |f| matches!(f, InfraFailure::Unreachable(text) if text.contains("`ggr lambda deploy`")),
+        |f| matches!(f, InfraFailure::Unreachable(text) if text.contains("there is no function")),
     )
     .await;
     let head = "x-amzn-ErrorType: RequestTooLargeException\r\n";
@@ -178,7 +181,7 @@ async fn a_service_that_is_not_there_is_told() {
     let config = aws_sdk_lambda::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
-        .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+        .credentials_provider(credentials())
         .region(Region::new("us-east-1"))
         .endpoint_url(format!("http://{address}"))
         .build();

@@ -1,4 +1,4 @@
-//! The static bootstrap in a jail with Lambda's limits (`tests/jail`): real programs, asked for through the runtime API.
+//! The bootstrap in a jail with Lambda's limits (`tests/jail`): real programs, asked for through the runtime API.
 
 mod harness;
 mod limits;
