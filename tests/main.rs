@@ -1,12 +1,14 @@
 //! Integration tests: real `ggr` processes in fresh directories. The oracle over all: `ggr` and the plain tool give the same
 //! bytes, exit code, standard output and standard error.
 
+mod benches;
 mod builds;
 mod capture;
 mod examples;
 mod faults;
 mod hazards;
 mod hosts;
+mod microvm;
 mod never_worse;
 mod twin;
 mod usage;

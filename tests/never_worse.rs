@@ -7,10 +7,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::twin::{Field, Tree, differences, ggr, snapshot, without_ggr};
+use crate::twin::{Field, Tree, differences, ggr, skipped, snapshot, without_ggr};
 
 /// How many command lines.
 const LINES: usize = 200;
+
+/// How many for Clang.
+const CLANG_LINES: usize = 60;
 
 /// The seed: every run tests the same lines.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -327,35 +330,60 @@ fn without_names(text: &str) -> String {
     clean
 }
 
+/// Who compiles, and how ggr is asked to.
+struct Way {
+    compiler: &'static str,
+    prefix: &'static [&'static str],
+    /// How many command lines.
+    lines: usize,
+}
+
 /// Runs one line both ways; what is wrong with it.
-fn check(field: &Field, prefix: &[&str], line: &[String]) -> Option<String> {
-    let plain = || effect(field, field.command("gcc"), line);
+fn check(field: &Field, way: &Way, line: &[String]) -> Option<String> {
+    let plain = || effect(field, field.command(way.compiler), line);
     let expected = plain();
     let mut behind = field.command(ggr());
-    behind.args(prefix).arg("gcc");
+    behind.args(way.prefix).arg(way.compiler);
     let mut found = faults(&expected, &effect(field, behind, line));
     if !found.is_empty() {
         let unstable: BTreeSet<_> = faults(&expected, &plain()).into_iter().map(|(name, _)| name).collect();
         found.retain(|(name, _)| !unstable.contains(name));
     }
     let found: Vec<_> = found.into_iter().map(|(_, fault)| fault).collect();
-    (!found.is_empty()).then(|| format!("gcc {}\n{}", line.join(" "), found.join("\n")))
+    (!found.is_empty()).then(|| format!("{} {}\n{}", way.compiler, line.join(" "), found.join("\n")))
 }
 
-fn check_all(prefix: &[&str]) {
+fn check_all(way: &Way) {
     let field = Field::new();
     let mut random = Random(SEED);
-    let lines = (0..LINES).map(|_| random_line(&mut random));
-    let wrong: Vec<_> = lines.filter_map(|line| check(&field, prefix, &line)).collect();
-    assert!(wrong.is_empty(), "{} of {LINES} lines differ:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    let lines = (0..way.lines).map(|_| random_line(&mut random));
+    let wrong: Vec<_> = lines.filter_map(|line| check(&field, way, &line)).collect();
+    assert!(wrong.is_empty(), "{} of {} lines differ:\n\n{}", wrong.len(), way.lines, wrong.join("\n\n"));
 }
 
 #[test]
 fn random_lines_through_ggr_cc_are_as_plain_gcc() {
-    check_all(&["cc"]);
+    check_all(&Way { compiler: "gcc", prefix: &["cc"], lines: LINES });
 }
 
 #[test]
 fn random_lines_as_whole_builds_are_as_plain_gcc() {
-    check_all(&[]);
+    check_all(&Way { compiler: "gcc", prefix: &[], lines: LINES });
+}
+
+#[test]
+fn random_lines_in_stages_are_as_plain_gcc() {
+    check_all(&Way { compiler: "gcc", prefix: &["--stages", "staged", "cc"], lines: LINES });
+}
+
+#[test]
+fn random_lines_through_ggr_cc_are_as_plain_clang() {
+    if !std::path::Path::new("/usr/bin/clang").exists() {
+        skipped(
+            "random_lines_through_ggr_cc_are_as_plain_clang",
+            "clang is not installed, and tests/setup leaves its 500 MB out",
+        );
+        return;
+    }
+    check_all(&Way { compiler: "clang", prefix: &["cc"], lines: CLANG_LINES });
 }

@@ -9,12 +9,15 @@ pub mod contract;
 pub mod drive;
 pub mod durations;
 pub mod jobserver;
+pub mod keepalive;
 pub mod lambda;
 pub mod local;
 pub mod memo;
+pub mod microvm;
 pub mod null;
 pub mod scheduler;
 pub mod store;
+mod sys;
 pub mod twice;
 
 pub use backend::{Backend, Refusal};

@@ -42,7 +42,8 @@ pub(crate) struct Global {
     /// Go to this directory first
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub(crate) directory: Option<PathBuf>,
-    /// Where thunks run
+    /// Where thunks run: `local` (sandboxes on this machine), `microvm` (sandboxes in guests of QEMU), `lambda`, or
+    /// `local,lambda` (here first)
     #[arg(long, value_name = "NAME", global = true)]
     backend: Option<OsString>,
     /// The repository, in place of the nearest `.ggr`
@@ -57,6 +58,9 @@ pub(crate) struct Global {
     /// Whether a tool call may be answered before it ran: `lazy` or `wait`
     #[arg(long, value_name = "MODE", global = true)]
     mode: Option<OsString>,
+    /// Whether a compile is one thunk or three: `fused` or `staged`
+    #[arg(long, value_name = "HOW", global = true)]
+    stages: Option<OsString>,
     /// Programs without a model whose runs are recorded: `auto`, `off`, or names, as `auto,xxd`
     #[arg(long, value_name = "NAMES", global = true)]
     capture: Option<OsString>,
@@ -97,7 +101,7 @@ impl Global {
     /// The configuration keys that flags set, with their values.
     pub(crate) fn settings(&self) -> Vec<(&'static str, OsString)> {
         let quiet = self.quiet.then(|| OsString::from("true"));
-        let flags: [(&'static str, &Option<OsString>); 15] = [
+        let flags: [(&'static str, &Option<OsString>); 16] = [
             ("backend", &self.backend),
             ("capture", &self.capture),
             ("color", &self.color),
@@ -110,6 +114,7 @@ impl Global {
             ("progress", &self.progress),
             ("quiet", &quiet),
             ("slots", &self.slots),
+            ("stages", &self.stages),
             ("store", &self.store),
             ("trace-out", &self.trace_out),
             ("verify-rate", &self.verify_rate),
@@ -213,6 +218,7 @@ mod tests {
             progress: all.clone(),
             quiet: true,
             slots: all.clone(),
+            stages: all.clone(),
             store: all.clone(),
             trace_out: all.clone(),
             verify_rate: all,

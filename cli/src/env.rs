@@ -41,6 +41,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
         help: "set by ggr for the build that it runs; a ggr inside does not intercept again",
     },
     Variable { name: "GGR_SLOTS", help: "how many thunks run here side by side (as --slots)" },
+    Variable { name: "GGR_STAGES", help: "fused or staged (as --stages)" },
     Variable { name: "GGR_STORE", help: "where blobs live (as --store)" },
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
@@ -52,6 +53,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "NO_COLOR", help: "if set and not empty: no colours" },
     Variable { name: "PATH", help: "where the build's command is found" },
     Variable { name: "TERM", help: "if `dumb`: no colours and no progress line" },
+    Variable { name: "XDG_CACHE_HOME", help: "where images of microVMs are kept, in `ggr/`" },
     Variable { name: "XDG_CONFIG_HOME", help: "where the user's configuration lives" },
 ];
 
@@ -98,6 +100,11 @@ impl Environment {
     /// `$XDG_CONFIG_HOME`, else `~/.config`.
     pub(crate) fn config_home(&self) -> Option<PathBuf> {
         self.xdg("XDG_CONFIG_HOME", ".config")
+    }
+
+    /// `$XDG_CACHE_HOME`, else `~/.cache`.
+    pub(crate) fn cache_home(&self) -> Option<PathBuf> {
+        self.xdg("XDG_CACHE_HOME", ".cache")
     }
 
     /// The user's home directory.

@@ -12,6 +12,9 @@ use crate::intercept::{door, enter, supervisor};
 /// Exit status of a helper process that failed; its parent has been told why, or is gone.
 const FAILED: u8 = 125;
 
+/// What a worker's command line begins with.
+const WORKER_OPTIONS: [&str; 3] = ["--isolation", "--slots", "--store"];
+
 /// Runs the helper process that the arguments name; nothing if they name none.
 pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
     let (name, rest) = args.split_first()?;
@@ -28,7 +31,10 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
             supervisor::linger(listener);
             Some(0)
         }
-        "worker" => Some(run_worker(rest)),
+        // With a word after it, it is a command for users.
+        "worker" if rest.first().is_some_and(|word| WORKER_OPTIONS.iter().any(|option| word == option)) => {
+            Some(run_worker(rest))
+        }
         _ => None,
     }
 }

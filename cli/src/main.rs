@@ -12,6 +12,7 @@ mod error;
 mod exit;
 mod hidden;
 mod intercept;
+mod microvm;
 mod places;
 mod report;
 mod run;
@@ -19,6 +20,9 @@ mod run;
 fn main() -> ExitCode {
     error::report_panics();
     let args: Vec<_> = std::env::args_os().collect();
+    if let Some(arguments) = microvm::guest(&args) {
+        ggr_shim::guest::run(&arguments);
+    }
     if let Some(code) = hidden::dispatch(args.get(1..).unwrap_or_default()) {
         return code.into();
     }

@@ -9,14 +9,17 @@ use ggr_backends::backend::Backend;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, connect};
 use ggr_backends::local::{LocalBackend, LocalOptions};
+use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::FsStore;
 use ggr_backends::twice::Twice;
 use ggr_ir::ObjectStore;
 use ggr_ir::protocol::lambda::StoreAddress;
 
 use crate::commands::Context;
+use crate::commands::worker::no_guests;
 use crate::config::Isolation;
 use crate::error::Error;
+use crate::microvm;
 use crate::report::{Event, Reporter};
 
 /// Lambda gives a function 1,000 environments each 10 seconds, so there is a function for each 1,000 thunks at once.
@@ -37,6 +40,8 @@ pub(crate) struct Opened {
     pub(crate) backends: Vec<Arc<dyn Backend>>,
     /// The pool of this machine, if it is one of them.
     pub(crate) local: Weak<LocalBackend>,
+    /// The pool of microVMs, if it is one of them.
+    pub(crate) guests: Option<Arc<MicrovmBackend>>,
     /// The pool of the make whose recipe we are.
     pub(crate) jobserver: Option<Jobserver>,
     /// Why no place runs anything, if that is so.
@@ -52,11 +57,17 @@ pub(crate) async fn open(
     let places = context.config.backend.value;
     let jobserver = jobserver(context);
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
-    let mut pool = Weak::new();
+    let (mut pool, mut guests) = (Weak::new(), None);
     if places.local {
         let local = local(context, store, jobserver.clone())?;
         pool = Arc::downgrade(&local);
         backends.push(local);
+    }
+    if places.microvm {
+        let started = microvm::start(context, context.config.slots.value.get(), Arc::clone(store)).await;
+        let started = Arc::new(started.map_err(|why| no_guests(&why))?);
+        guests = Some(Arc::clone(&started));
+        backends.push(started);
     }
     if places.lambda {
         backends.push(lambda(context, store).await?);
@@ -70,7 +81,7 @@ pub(crate) async fn open(
     let alone = move || plain.clone().or_else(|| Weak::upgrade(&asked)?.runs_nothing());
     let nowhere: Box<dyn Fn() -> Option<String> + Send + Sync> =
         if places.lambda { Box::new(|| None) } else { Box::new(alone) };
-    Ok(Opened { backends, local: pool, jobserver, nowhere })
+    Ok(Opened { backends, local: pool, guests, jobserver, nowhere })
 }
 
 fn local(

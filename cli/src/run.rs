@@ -13,6 +13,7 @@ use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
 use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
+use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
@@ -22,9 +23,10 @@ use ggr_models::Models;
 
 use crate::capture::Capture;
 use crate::commands::Context;
-use crate::config::{Intercept, Mode};
+use crate::config::{Intercept, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
+use crate::microvm;
 use crate::places;
 use crate::report::{self, Reporter};
 
@@ -44,6 +46,7 @@ pub(crate) struct Workshop {
     pub(crate) restored: Arc<AtomicUsize>,
     jobserver: Option<Jobserver>,
     local: Weak<LocalBackend>,
+    guests: Option<Arc<MicrovmBackend>>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -133,6 +136,7 @@ impl Workshop {
             restored,
             jobserver: opened.jobserver,
             local: opened.local,
+            guests: opened.guests,
             models,
             driver,
             memo,
@@ -189,6 +193,9 @@ impl Workshop {
         if let Some(warning) = self.jobserver.as_ref().and_then(Jobserver::warning) {
             context.note(warning);
         }
+        if let Some(text) = self.guests.as_ref().and_then(|guests| microvm::summary(guests.counts())) {
+            context.note(&text);
+        }
         let mut forgotten = Vec::new();
         forgotten.extend(self.memo.save().err().map(|e| e.to_string()));
         forgotten.extend(self.models.save(&self.repo.memo_file("models")).err().map(|e| e.to_string()));
@@ -242,7 +249,12 @@ fn after_reboot(repo: &Repo) -> Option<verify::Checked> {
 
 fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
     let described = context.config.tools.iter().flat_map(|tables| tables.tools.iter().cloned());
-    Ok(Models::standard(&repo.memo_file("models")).with_tools(described))
+    let memo = repo.memo_file("models");
+    let models = match context.config.stages.value {
+        Staging::Fused => Models::standard(&memo),
+        Staging::Staged => Models::staged(&memo),
+    };
+    Ok(models.with_tools(described))
 }
 
 /// The calls look after their own doubts: each waits for its verdict.

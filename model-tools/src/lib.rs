@@ -1,6 +1,8 @@
 //! Models: what a tool's command line reads and writes.
 
 pub mod binutils;
+#[cfg(test)]
+mod directives;
 pub mod gcc;
 mod getopt;
 mod glob;
@@ -18,7 +20,7 @@ pub mod user;
 
 pub use inputs::{InputSet, Trails};
 pub use model::{
-    Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, UNMASKED,
+    Directory, FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, Stages, UNMASKED,
 };
 pub use models::Models;
 pub use toolchain::{Driver, Records, ToolFiles, Tools};

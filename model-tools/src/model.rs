@@ -171,6 +171,20 @@ pub struct Plan {
     pub cacheable: bool,
     /// What to call it in front of the user, as `gcc foo.o`.
     pub label: String,
+    /// Whether the thunks are stages of one program's run.
+    pub stages: Stages,
+}
+
+/// Whether a call was cut into stages.
+#[derive(Clone, Debug)]
+pub enum Stages {
+    /// There is nothing to cut, or nobody asked for it.
+    None,
+    /// Stages were asked for, and are not known to give the same bytes and messages; says why.
+    Fused(String),
+    /// The thunks are the stages. This is the same call as one thunk, with the same outputs by name: its result counts if
+    /// a stage fails or prints anything, since messages are about the source, which later stages do not see.
+    Staged(Box<Plan>),
 }
 
 /// A model's answer.

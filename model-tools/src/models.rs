@@ -72,6 +72,15 @@ impl Models {
     /// The models that ggr brings along, starting from what [`Models::save`] left in this file. A memo that is missing,
     /// damaged or of another version means that tools are asked anew.
     pub fn standard(memo: &Path) -> Self {
+        Self::with_compilers(memo, |gcc| gcc)
+    }
+
+    /// As [`Models::standard`], with compiler calls cut into stages where the result is known to be the same.
+    pub fn staged(memo: &Path) -> Self {
+        Self::with_compilers(memo, Gcc::with_stages)
+    }
+
+    fn with_compilers(memo: &Path, adjust: impl FnOnce(Gcc) -> Gcc) -> Self {
         let scanner = Arc::new(Scanner::load(Box::new(AskCompiler::default()), &scans(memo)));
         let memo = read_memo(memo).unwrap_or_default();
         let part = |name: &str| memo.get(name).map_or(&[][..], Vec::as_slice);
@@ -80,7 +89,7 @@ impl Models {
         let binutils = Arc::new(Binutils::new(tools.clone(), linkers.clone()));
         let models: Vec<Box<dyn Model>> = vec![
             Box::new(Watched::new(
-                Gcc::new(tools.clone(), linkers.clone(), scanner.clone()),
+                adjust(Gcc::new(tools.clone(), linkers.clone(), scanner.clone())),
                 binutils.clone(),
             )),
             Box::new(Archiver::new(binutils.clone())),

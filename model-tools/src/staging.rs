@@ -47,7 +47,11 @@ impl Root {
                     fs::write(&place, "").unwrap();
                     system.push((from, path.as_path().to_owned()));
                 }
-                (_, Some(Bytes::File(from))) => put(&from, &place, entry.mode),
+                (mode, Some(Bytes::File(from))) => put(&from, &place, mode),
+                (mode @ (Mode::Regular | Mode::Executable), Some(Bytes::Inline(bytes))) => {
+                    fs::write(&place, bytes).unwrap();
+                    set_mode(&place, mode);
+                }
                 (mode, _) => panic!("{path}: no bytes for {mode:?}"),
             }
         }
@@ -89,8 +93,12 @@ pub(crate) fn file(path: &Path) -> Option<(Vec<u8>, u32)> {
 
 fn put(from: &Path, to: &PathBuf, mode: Mode) {
     fs::copy(from, to).unwrap();
+    set_mode(to, mode);
+}
+
+fn set_mode(place: &Path, mode: Mode) {
     let bits = if mode == Mode::Executable { 0o755 } else { 0o644 };
-    fs::set_permissions(to, fs::Permissions::from_mode(bits)).unwrap();
+    fs::set_permissions(place, fs::Permissions::from_mode(bits)).unwrap();
 }
 
 /// Runs a shell script that makes the files of a test.

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use ggr_ir::{Command, Harvest, Kind, OutputName, Thunk};
 
-use crate::model::{FileView, Invocation, Model, Modelled, Plan, Reason, root_path};
+use crate::model::{FileView, Invocation, Model, Modelled, Plan, Reason, Stages, root_path};
 use crate::toolchain::Tools;
 use files::Gathering;
 
@@ -91,6 +91,7 @@ impl User {
             deferrable: false,
             cacheable: self.tool.cache,
             label: format!("{} {shown}", self.tool.name()),
+            stages: Stages::None,
         })
     }
 }

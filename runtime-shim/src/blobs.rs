@@ -107,6 +107,11 @@ impl Blobs {
         Ok(id)
     }
 
+    /// Where a blob's file is, if the store has it.
+    pub(crate) fn path(&self, id: BlobId) -> std::path::PathBuf {
+        self.store.path(id)
+    }
+
     /// Stores bytes that are at hand.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
         self.store.put_bytes(bytes)

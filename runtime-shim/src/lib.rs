@@ -5,8 +5,10 @@
 
 pub mod bench;
 mod blobs;
+pub mod guest;
 mod harvest;
 pub mod lambda;
+pub mod net;
 mod sandbox;
 mod stage;
 pub mod worker;

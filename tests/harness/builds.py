@@ -47,8 +47,8 @@ def ggr_from_environment() -> str:
 
 
 def clean_environment(extra: dict[str, str]) -> dict[str, str]:
-    """The environment of every build: nothing of the caller's but where programs are."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    """The environment of every build: nothing of the caller's but where programs are, and how ggr cuts calls."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "GGR_STAGES") if name in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"} | extra
 
 

@@ -5,7 +5,7 @@ import pathlib
 import shlex
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 
@@ -41,6 +41,10 @@ class Recipe:
         if self.launcher is None:
             sys.exit(f"{self.project}: its recipe has no `launcher`, so ccache and sccache cannot be compared")
         return shlex.split(self.launcher.format(launcher=launcher))
+
+    def compiled_by(self, compiler: str) -> "Recipe":
+        """The same, with this C compiler: `configure` goes by the variable, make by what it finds in its flags."""
+        return replace(self, env=self.env | {"CC": compiler, "MAKEFLAGS": f"CC={compiler}"})
 
     def environment(self, flags: str) -> dict[str, str]:
         """The variables that the build needs."""

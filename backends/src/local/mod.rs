@@ -10,7 +10,6 @@
 
 mod process;
 mod shared;
-mod sys;
 
 #[cfg(test)]
 mod tests;

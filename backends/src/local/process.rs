@@ -15,7 +15,7 @@ use ggr_ir::protocol::worker::{self, Hello, Response, VERSION};
 use rustix::fs::MemfdFlags;
 
 use super::shared::{Connection, Shared};
-use super::sys;
+use crate::sys;
 
 /// A worker that dies so often without having answered anything in between is not started again.
 const DEATHS: u32 = 5;

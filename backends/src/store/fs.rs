@@ -169,6 +169,15 @@ impl FsStore {
         }
     }
 
+    /// An empty file on the store's file system, for bytes that come in pieces and are [adopted](Self::adopt) then.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn temporary(&self) -> Result<TempFile, StoreError> {
+        TempFile::create(&self.tmp, BLOB_MODE)
+            .map_err(|source| StoreError::Io { path: self.tmp.clone(), source })
+    }
+
     pub(super) fn tmp(&self) -> &Path {
         &self.tmp
     }

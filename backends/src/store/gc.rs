@@ -17,7 +17,7 @@ use ggr_ir::repo::{Journal, JournalError, Repo, RepoError, Session};
 use ggr_ir::{Hash, Object, OutputRef};
 
 use super::fs::TOUCH_AFTER;
-use super::inventory::{Inventory, InventoryError, Item, Usage, last_use};
+use super::inventory::{Inventory, InventoryError, Item, Kind, Usage, last_use};
 
 /// How long before now, or before the start of the oldest running session, a use still keeps a file: the age up to which a
 /// use need not be noted, and five minutes for what is on its way between two steps of a build.
@@ -204,7 +204,8 @@ fn remove_abandoned(tmp: &Path, before: SystemTime) -> Result<u64, GcError> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-        let old = meta.modified().is_ok_and(|modified| modified < before);
+        // Not the time of modification: a blob that is about to get its name has its seal there.
+        let old = last_use(Kind::Blob, &meta) < before;
         if meta.is_file() && old && fs::remove_file(&path).is_ok() {
             count += 1;
         }

@@ -1,6 +1,14 @@
 //! `ggr bench`: measurements that BENCHMARKS.md and SPECIFICATION.md name.
 
+mod density;
+mod handoff;
+mod keepalive;
+mod net;
+mod start;
+
+use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use ggr_backends::bench;
 use ggr_shim::bench::sleepers;
@@ -36,6 +44,11 @@ enum What {
         #[arg(default_value = "2")]
         time: String,
     },
+    Net(net::Args),
+    Keepalive(keepalive::Args),
+    Start(start::Args),
+    Handoff(handoff::Args),
+    Density(density::Args),
 }
 
 /// Measures.
@@ -43,7 +56,24 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     match &args.what {
         What::Scale { thunks } => scale(context, *thunks),
         What::Sleep { sleepers, time } => sleep(context, *sleepers, time),
+        What::Net(args) => net::run(context, args),
+        What::Keepalive(args) => keepalive::run(context, args),
+        What::Start(args) => start::run(context, args),
+        What::Handoff(args) => handoff::run(context, args),
+        What::Density(args) => density::run(context, args),
     }
+}
+
+/// The command line of a worker over the store below `root`.
+fn worker(slots: u64, root: &Path) -> Command {
+    let mut worker = Command::new("/proc/self/exe");
+    worker.args(["worker", "--slots", &slots.to_string(), "--store"]).arg(root);
+    worker
+}
+
+/// Microseconds, with what is below them.
+fn micros(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1000.0
 }
 
 fn scale(context: &Context, thunks: u64) -> Result<ExitCode, Error> {
@@ -70,9 +100,7 @@ fn scale(context: &Context, thunks: u64) -> Result<ExitCode, Error> {
 
 fn sleep(context: &Context, count: u64, time: &str) -> Result<ExitCode, Error> {
     let repo = context.repository_or_new()?;
-    let mut worker = Command::new("/proc/self/exe");
-    worker.args(["worker", "--slots", &count.to_string(), "--store"]).arg(repo.root());
-    let slept = sleepers(&mut worker, repo.root(), count, time)
+    let slept = sleepers(&mut worker(count, repo.root()), repo.root(), count, time)
         .map_err(|source| Error::Host { doing: format!("run {count} sleepers"), source })?;
     if context.json.is_some() {
         context.print_json(&json!({

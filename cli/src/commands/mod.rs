@@ -21,6 +21,7 @@ mod thunk;
 mod trace;
 mod verify;
 mod why;
+pub(crate) mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     Completions(completions::Args),
     Man(man::Args),
     Bench(bench::Args),
+    Worker(worker::Args),
     /// A program that is none of ggr's commands, and its arguments.
     #[command(external_subcommand)]
     Build(Vec<OsString>),
@@ -93,6 +95,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Verify(args) => verify::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Cc(args) => cc::run(&context, &args),
+        Command::Worker(args) => worker::run(&context, &args),
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),

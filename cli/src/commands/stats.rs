@@ -134,6 +134,7 @@ mod tests {
                 fate,
                 thunk: None,
                 reason: reason.map(str::to_owned),
+                fused: None,
                 ms: 0,
             })
         };

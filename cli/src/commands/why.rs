@@ -107,6 +107,9 @@ fn explain(answer: &Answer<'_>, shown: usize) -> String {
     let record = answer.last.record;
     let mut lines = vec![format!("{}: {}", answer.file.display(), outcome(record))];
     lines.push(format!("  by `{}`{}", record.label, during(answer.last.build)));
+    if let Some(why) = &record.fused {
+        lines.push(format!("  as one thunk, not in stages: {why}"));
+    }
     match (&answer.before, &answer.differences) {
         (None, _) if record.fate == Fate::Here => {}
         (None, _) => lines.push("  no earlier build that ggr remembers made it in another way".to_owned()),
@@ -178,6 +181,7 @@ mod tests {
             fate,
             thunk: thunk.map(str::to_owned),
             reason: Some("unknown flag `-fx`".into()),
+            fused: None,
             ms: 12,
         }
     }
@@ -191,6 +195,14 @@ mod tests {
             explain(&answer, 10),
             "/src/a.o: made here in 12 ms: unknown flag `-fx`\n  by `gcc a.o`\n"
         );
+    }
+
+    #[test]
+    fn a_call_that_was_not_cut_into_stages_says_why() {
+        let record = Record { fused: Some("`-flto`: x".into()), ..record(Fate::Hit, None) };
+        let last = Making { build: None, record: &record };
+        let answer = Answer { file: Path::new("/src/a.o"), last, before: None, differences: None };
+        assert!(explain(&answer, 10).contains("  as one thunk, not in stages: `-flto`: x\n"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
-    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, When, parse_duration,
+    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When, parse_duration,
 };
 use crate::capture::Selection;
 
@@ -99,7 +99,7 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run; of several, the first is filled first", "`local`, `lambda` or `local,lambda`",
+        "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda` or `local,lambda`",
         field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
     key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
         "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
@@ -152,6 +152,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("slots", Some("GGR_SLOTS"), Some("--slots"), SAFE,
         "how many thunks run on this machine side by side", "a whole number from 1",
         field!(slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),
+    key!("stages", Some("GGR_STAGES"), Some("--stages"), SAFE,
+        "whether a compile is one thunk, or one each for preprocessing, compiling and assembling", "`fused` or `staged`",
+        field!(stages, |raw| Staging::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("store", Some("GGR_STORE"), Some("--store"), UNSAFE,
         "where blobs live", "a path",
         field!(store, |raw| Some(raw.path()), |value| path(value.as_deref(), "in the repository"))),

@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, When};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When};
 use crate::capture::Selection;
 use crate::env::Environment;
 
@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) quiet: Sourced<bool>,
     /// How many thunks run here side by side.
     pub(crate) slots: Sourced<NonZeroUsize>,
+    /// How many thunks a compiler call becomes.
+    pub(crate) stages: Sourced<Staging>,
     /// Where blobs live; nothing: in the repository.
     pub(crate) store: Sourced<Option<PathBuf>>,
     /// Wall clock of one try at a thunk.
@@ -85,7 +87,7 @@ impl Config {
         let slots = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let limits = ggr_ir::Limits::default();
         Self {
-            backend: Sourced::default_of(Places { local: true, lambda: false }),
+            backend: Sourced::default_of(Places { local: true, microvm: false, lambda: false }),
             capture: Sourced::default_of(Selection::default()),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
@@ -105,6 +107,8 @@ impl Config {
             progress: Sourced::default_of(When::Auto),
             quiet: Sourced::default_of(false),
             slots: Sourced::default_of(slots),
+            // One thunk: measured in BENCHMARKS.md, "Stages".
+            stages: Sourced::default_of(Staging::Fused),
             store: Sourced::default_of(None),
             time_limit: Sourced::default_of(limits.wall),
             trace_out: Sourced::default_of(None),

@@ -54,19 +54,22 @@ impl fmt::Display for Origin {
 /// Where thunks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Places {
-    /// On this machine; filled before the other.
+    /// In sandboxes of this machine; filled first.
     pub(crate) local: bool,
+    /// In microVMs of this machine.
+    pub(crate) microvm: bool,
     /// On AWS Lambda.
     pub(crate) lambda: bool,
 }
 
 impl Places {
-    /// Reads names separated by commas, each at most once.
+    /// Reads names separated by commas, each at most once; microVMs go with no other, as they share this machine's slots.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut places = Self { local: false, lambda: false };
+        let mut places = Self { local: false, microvm: false, lambda: false };
         for name in text.split(',') {
             let place = match name.trim() {
                 "local" => &mut places.local,
+                "microvm" => &mut places.microvm,
                 "lambda" => &mut places.lambda,
                 _ => return None,
             };
@@ -74,17 +77,15 @@ impl Places {
                 return None;
             }
         }
-        Some(places)
+        (!places.microvm || !(places.local || places.lambda)).then_some(places)
     }
 }
 
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.local, self.lambda) {
-            (true, true) => "local,lambda",
-            (false, true) => "lambda",
-            (_, false) => "local",
-        })
+        let named = [("local", self.local), ("microvm", self.microvm), ("lambda", self.lambda)];
+        let names: Vec<_> = named.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+        f.write_str(&names.join(","))
     }
 }
 
@@ -190,6 +191,16 @@ words! {
 }
 
 words! {
+    /// How many thunks a compiler call becomes.
+    Staging {
+        /// One.
+        Fused = "fused",
+        /// Preprocess, compile and assemble, where that is known to give the same.
+        Staged = "staged",
+    }
+}
+
+words! {
     /// When something optional is shown.
     When {
         /// If standard error is a terminal that can show it.
@@ -210,7 +221,7 @@ const UNITS: &[(&str, u32)] = &[("K", 10), ("M", 20), ("G", 30), ("T", 40)];
 
 impl ByteSize {
     /// Reads a size; letters in either case, `B` or `iB` at the end or not.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let upper = text.trim().to_ascii_uppercase();
         let digits = upper.trim_end_matches("IB").trim_end_matches('B').trim_end();
         let (number, shift) = UNITS
@@ -286,6 +297,20 @@ mod tests {
         assert_eq!(ByteSize(10 << 30).to_string(), "10 GiB");
         assert_eq!(ByteSize(1536).to_string(), "1.5 KiB");
         assert_eq!(ByteSize(12).to_string(), "12 B");
+    }
+
+    #[test]
+    fn places_are_named_once_each() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(Places::parse(text).map(|places| places.to_string()).as_deref(), expected, "{text}");
+        };
+        check("local", Some("local"));
+        check("microvm", Some("microvm"));
+        check("lambda, local", Some("local,lambda"));
+        check("local,local", None);
+        check("local,microvm", None);
+        check("moon", None);
+        check("", None);
     }
 
     #[test]

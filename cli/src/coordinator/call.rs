@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use super::deferred;
 use super::held_back;
 use super::session::{Ended, Session};
+use super::stages;
 use crate::capture;
 use crate::report::Event;
 
@@ -187,6 +188,7 @@ pub(crate) async fn decide(session: &Arc<Session>, call: &Call) -> Answer {
 }
 
 async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
+    let plan = stages::chosen(session, plan);
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
     session.note_traced(&plan, &ids);
@@ -194,7 +196,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     let defer =
         || plan.deferrable && nowhere.is_none() && !session.is_known_to_fail(last) && call.may_defer(session);
     let hold_back = session.is_trace() && defer();
-    if !hold_back && let Some(reductions) = session.look_up(&plan, &ids) {
+    if !hold_back && let Some(reductions) = stages::look_up(session, &plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
     }
@@ -218,7 +220,7 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
             Err(error) => return Answer::RunHere(Ended::Unwritable(error.to_string())),
         }
     }
-    match session.results(&ids, Urgency::Awaited).await {
+    match stages::outcome(session, &plan, &ids, Urgency::Awaited).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
         Err(ended) => Answer::RunHere(ended),
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::call::Call;
 use super::placeholders::{Placeholder, keep_times};
 use super::session::{Ended, Session};
+use super::stages;
 use crate::report::Event;
 
 /// A deferred call, until its bytes are there.
@@ -78,7 +79,7 @@ async fn follow(session: Arc<Session>, mut deferred: Deferred) {
         // The session ends and nobody has asked: the placeholder stays.
         return;
     }
-    match session.results(&deferred.ids, Urgency::Eventual).await {
+    match stages::outcome(&session, &deferred.plan, &deferred.ids, Urgency::Eventual).await {
         Ok(reductions) => {
             let filled = tokio::task::block_in_place(|| fill(&session, &deferred, &reductions));
             match filled {
@@ -117,7 +118,6 @@ fn fill(session: &Session, deferred: &Deferred, reductions: &[Arc<Finished>]) ->
 /// Runs the real tool on the real tree in the caller's stead: a thunk's failure is believed only when it fails too. If it
 /// passes, its files take the placeholders' place.
 async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended) {
-    let last = *deferred.ids.last().expect("a plan has a thunk");
     let _slot = session.local_slot().await;
     let start = Instant::now();
     let before: Vec<_> = deferred.placeholders.iter().map(|placeholder| placeholder.metadata()).collect();
@@ -132,7 +132,7 @@ async fn run_for_real(session: &Arc<Session>, deferred: &Deferred, ended: &Ended
                 }
             }
         }
-        Ok(_) => session.believe_failure(last).await,
+        Ok(_) => session.believe_failure(&deferred.plan, &deferred.ids).await,
         Err(error) => session.fail_build(format!("starting `{}`: {error}", deferred.plan.label)),
     }
 }

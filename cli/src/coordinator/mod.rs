@@ -14,6 +14,7 @@ mod materialize;
 mod placeholders;
 pub(crate) mod restore;
 mod session;
+mod stages;
 mod view;
 mod watched;
 

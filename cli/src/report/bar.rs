@@ -90,7 +90,13 @@ mod tests {
             let (thunk, label) = (ThunkId::synthetic(n), Arc::<str>::from(name));
             tally.take(
                 at(n),
-                &Event::Traced { thunk, label: label.clone(), waits_for: vec![], outputs: vec![] },
+                &Event::Traced {
+                    thunk,
+                    label: label.clone(),
+                    waits_for: vec![],
+                    outputs: vec![],
+                    fused: None,
+                },
             );
             tally.take(at(n), &Event::Ready { thunk });
             tally.take(at(n), &Event::Started { thunk, label, backend: "local".into() });

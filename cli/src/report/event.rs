@@ -34,6 +34,9 @@ pub(crate) enum Event {
         waits_for: Vec<ThunkId>,
         /// The files on the user's machine that its outputs go to.
         outputs: Vec<PathBuf>,
+        /// Why it was not cut into stages, if that was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fused: Option<String>,
     },
     /// Nothing that the thunk reads is missing any more.
     Ready {

@@ -67,6 +67,9 @@ pub(crate) struct Record {
     /// Why it ran here, or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    /// Why it was not cut into stages, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fused: Option<String>,
     /// How long the program ran, in milliseconds; 0 for a cache hit.
     pub(crate) ms: u64,
 }
@@ -87,13 +90,20 @@ pub(crate) enum Fate {
     Left,
 }
 
+/// A thunk that is not settled.
+struct Open {
+    label: Arc<str>,
+    outputs: Vec<PathBuf>,
+    fused: Option<String>,
+}
+
 /// Writes the log of one build.
 pub(crate) struct Log {
     path: PathBuf,
     file: File,
     pending: Vec<u8>,
     /// What was traced and is not settled.
-    open: HashMap<ThunkId, (Arc<str>, Vec<PathBuf>), FxBuildHasher>,
+    open: HashMap<ThunkId, Open, FxBuildHasher>,
     failed: Option<io::Error>,
 }
 
@@ -139,7 +149,7 @@ impl Log {
     }
 
     fn left(&mut self) {
-        let open: Vec<_> = self.open.iter().map(|(thunk, (label, _))| (*thunk, label.clone())).collect();
+        let open: Vec<_> = self.open.iter().map(|(thunk, open)| (*thunk, open.label.clone())).collect();
         for (thunk, label) in open {
             self.settled(thunk, &label, Fate::Left, None, Duration::ZERO);
         }
@@ -154,18 +164,21 @@ impl Log {
             fate,
             thunk: None,
             reason: None,
+            fused: None,
             ms: took.as_millis() as u64,
         }));
     }
 
     fn settled(&mut self, thunk: ThunkId, label: &str, fate: Fate, reason: Option<String>, took: Duration) {
-        let outputs = self.open.remove(&thunk).map(|(_, outputs)| outputs).unwrap_or_default();
+        let open = self.open.remove(&thunk);
+        let (outputs, fused) = open.map(|open| (open.outputs, open.fused)).unwrap_or_default();
         let record = Record {
             label: label.to_owned(),
             outputs,
             fate,
             thunk: Some(thunk.to_string()),
             reason,
+            fused,
             ms: took.as_millis() as u64,
         };
         self.put(&Line::Call(record));
@@ -179,9 +192,10 @@ impl Sink for Log {
                 let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 self.put(&Line::Build(Build { command: command.clone(), started }));
             }
-            Event::Traced { thunk, label, outputs, .. } => {
+            Event::Traced { thunk, label, outputs, fused, .. } => {
                 let outputs = outputs.iter().filter(|path| path.to_str().is_some()).cloned().collect();
-                self.open.insert(*thunk, (label.clone(), outputs));
+                let open = Open { label: label.clone(), outputs, fused: fused.clone() };
+                self.open.insert(*thunk, open);
             }
             Event::Finished { thunk, label, timings, .. } => {
                 self.settled(*thunk, label, Fate::Ran, None, timings.ran);
@@ -196,6 +210,7 @@ impl Sink for Log {
                 fate: Fate::Here,
                 thunk: None,
                 reason: Some(reason.clone()),
+                fused: None,
                 ms: took.as_millis() as u64,
             })),
             Event::Captured { label, took, outputs } => self.program(label, Fate::Ran, *took, outputs),
@@ -251,8 +266,13 @@ mod tests {
 
     fn hit(n: u64) -> [Event; 2] {
         let (thunk, label) = (ThunkId::synthetic(n), "gcc a.o".into());
-        let traced =
-            Event::Traced { thunk, label, waits_for: vec![], outputs: vec![PathBuf::from("/src/a.o")] };
+        let traced = Event::Traced {
+            thunk,
+            label,
+            waits_for: vec![],
+            outputs: vec![PathBuf::from("/src/a.o")],
+            fused: Some("why".into()),
+        };
         [traced, Event::CacheHit { thunk, label: "gcc a.o".into() }]
     }
 
@@ -271,6 +291,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         let Line::Call(record) = &lines[1] else { panic!("{lines:?}") };
         assert_eq!((record.fate, &record.outputs[..]), (Fate::Hit, &[PathBuf::from("/src/a.o")][..]));
+        assert_eq!(record.fused.as_deref(), Some("why"));
         assert_eq!(record.thunk, Some(ThunkId::synthetic(1).to_string()));
     }
 

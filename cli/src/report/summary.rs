@@ -133,6 +133,7 @@ mod tests {
             label: label.into(),
             waits_for: waits_for.iter().map(|n| ThunkId::synthetic(*n)).collect(),
             outputs: vec![],
+            fused: None,
         }
     }
 

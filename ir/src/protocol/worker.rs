@@ -75,17 +75,27 @@ pub fn from_frame<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
 ///
 /// # Errors
 /// `InvalidData` if the frame is longer than [`MAX_FRAME`] or damaged; the stream's own errors.
-pub fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>> {
-    let mut len = [0u8; 4];
-    match from.read_exact(&mut len) {
+pub fn read<T: DeserializeOwned>(from: impl Read) -> io::Result<Option<T>> {
+    read_within(from, MAX_FRAME)
+}
+
+/// As [`read`], with a bound of the caller's, in bytes.
+pub(super) fn read_within<T: DeserializeOwned>(mut from: impl Read, bound: u32) -> io::Result<Option<T>> {
+    let mut header = [0u8; 4];
+    match from.read_exact(&mut header) {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
-    let len = u32::from_le_bytes(len);
-    if len > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));
-    }
-    let mut frame = vec![0; len as usize];
+    let mut frame = vec![0; length(header, bound)?];
     from.read_exact(&mut frame)?;
     from_frame(&frame).map(Some)
+}
+
+/// The length of a frame, if it keeps the bound.
+pub(super) fn length(header: [u8; 4], bound: u32) -> io::Result<usize> {
+    let length = u32::from_le_bytes(header);
+    if length > bound {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));
+    }
+    Ok(length as usize)
 }

@@ -28,7 +28,7 @@ use crate::inputs::InputSet;
 use crate::link::facts::Facts;
 use crate::link::{Halt, Linkers};
 use crate::model::{
-    FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, UNMASKED, root_path,
+    FileView, Found, Invocation, Model, Modelled, Plan, PlannedOutput, Reason, Stages, UNMASKED, root_path,
 };
 use crate::toolchain::Tools;
 
@@ -235,6 +235,7 @@ impl<'a> Draft<'a> {
             deferrable: self.deferrable,
             cacheable: true,
             label,
+            stages: Stages::None,
         }))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::flags::{self, Depfile, Flag, Handed, Meaning, Mode};
+use super::clang::Dialect;
+use super::flags::{Depfile, Flag, Handed, Meaning, Mode};
 use super::source::{Language, Personality, by_suffix, named};
 use crate::model::Reason;
 use crate::scan::{DirClass, DirFlag, Forced, MacroFlag, Target};
@@ -74,7 +75,7 @@ pub(super) struct Call {
 ///
 /// # Errors
 /// The reason why the command must run here.
-pub(super) fn parse(args: &[String], personality: Personality) -> Result<Call, Reason> {
+pub(super) fn parse(args: &[String], personality: Personality, dialect: Dialect) -> Result<Call, Reason> {
     let mut reader = Reader::new(personality);
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -91,7 +92,7 @@ pub(super) fn parse(args: &[String], personality: Personality) -> Result<Call, R
             reader.call.flags.push(format!("--param={value}"));
             continue;
         }
-        let flag = flags::find(word).ok_or_else(|| Reason::UnknownFlag(word.clone()))?;
+        let flag = dialect.find(word).ok_or_else(|| Reason::UnknownFlag(word.clone()))?;
         let value = match flag {
             Flag { separate: true, .. } => Some(words.next().ok_or_else(|| missing_value(word))?.as_str()),
             Flag { joined, .. } => joined,

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::inputs::InputSet;
 use crate::model::{Directory, FileView, Found, Invocation, Reason};
 
-/// What a variable means to GCC 12, its assembler and its linker.
+/// What a variable means to GCC 12 or Clang 14, its assembler and its linker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
     /// Passed on as it is.
@@ -23,7 +23,11 @@ enum Rule {
 }
 
 /// In byte order of the names. What is not listed is not passed on. `PATH`, `PWD` and `TZ` have rules of their own.
-const RULES: [(&str, Rule); 31] = [
+const RULES: [(&str, Rule); 36] = [
+    ("CCC_OVERRIDE_OPTIONS", Rule::Local),
+    ("CC_LOG_DIAGNOSTICS", Rule::Local),
+    ("CC_PRINT_HEADERS", Rule::Local),
+    ("CC_PRINT_OPTIONS", Rule::Local),
     ("COLLECT_GCC_OPTIONS", Rule::Local),
     ("COLLECT_NO_DEMANGLE", Rule::PassToLink),
     ("COLUMNS", Rule::Pass),
@@ -52,6 +56,7 @@ const RULES: [(&str, Rule); 31] = [
     ("LPATH", Rule::Local),
     ("OBJC_INCLUDE_PATH", Rule::Pass),
     ("POSIXLY_CORRECT", Rule::Pass),
+    ("QA_OVERRIDE_GCC3_OPTIONS", Rule::Local),
     ("SOURCE_DATE_EPOCH", Rule::Pass),
     ("SUNPRO_DEPENDENCIES", Rule::Local),
     ("TERM_URLS", Rule::Pass),

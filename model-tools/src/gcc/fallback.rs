@@ -3,7 +3,8 @@
 //! Costs one process of some 15 ms, and another if system headers must be told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::stop::Stop;
@@ -14,20 +15,21 @@ use crate::scan::{Dep, DirClass, DirFlag, Forced, MacroFlag, Scan, ScanRequest};
 /// Why a call runs here that the preprocessor refuses: the real tool says it best.
 pub const PREPROCESSOR_FAILS: &str = "the preprocessor fails";
 
-/// Asks the compiler itself which files it reads, and if `classify` is set which of them are system headers.
+/// Asks the compiler itself which files it reads, and if `classify` is set which of them are system headers. `called`: its
+/// environment and the name that it is called by.
 ///
 /// # Errors
 /// [`Stop::RunHere`] if it fails (it will say why when it runs for real), or if a file is read that `-M` does not list:
 /// a precompiled header, or one that `__has_include` looks for.
 pub(super) fn ask(
     request: &ScanRequest,
-    env: &BTreeMap<String, String>,
+    called: (&BTreeMap<String, String>, &str),
     files: &dyn FileView,
     (texts, classify): (&Texts, bool),
 ) -> Result<Scan, Stop> {
-    let all = run(request, env, "-M")?;
+    let all = run(request, called, "-M")?;
     let user: BTreeSet<String> = if classify {
-        run(request, env, "-MM")?.into_iter().collect()
+        run(request, called, "-MM")?.into_iter().collect()
     } else {
         all.iter().cloned().collect()
     };
@@ -61,7 +63,8 @@ fn look_into(
     if missing {
         return Ok(());
     }
-    if files.find(Path::new(&format!("{}.gch", full.display()))) != Found::Missing {
+    let precompiled = |suffix: &str| PathBuf::from(format!("{}.{suffix}", full.display()));
+    if ["gch", "pch"].iter().any(|suffix| files.find(&precompiled(suffix)) != Found::Missing) {
         return Err(Reason::Other(format!("`{path}` may be precompiled")).into());
     }
     // The system's headers look for others only in order to include them, and read no clock.
@@ -77,8 +80,13 @@ fn look_into(
     Ok(())
 }
 
-fn run(request: &ScanRequest, env: &BTreeMap<String, String>, mode: &str) -> Result<Vec<String>, Stop> {
+fn run(
+    request: &ScanRequest,
+    (env, named): (&BTreeMap<String, String>, &str),
+    mode: &str,
+) -> Result<Vec<String>, Stop> {
     let output = Command::new(&request.compiler.program)
+        .arg0(named)
         .args(arguments(request, mode))
         .current_dir(&request.dir)
         .env_clear()

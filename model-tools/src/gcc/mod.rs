@@ -1,6 +1,6 @@
-//! The model of compiler drivers: `gcc`, `g++`, `cc`, `c++`, `cpp`.
+//! The model of compiler drivers: `gcc`, `g++`, `cc`, `c++`, `cpp`, `clang`, `clang++`.
 //!
-//! One thunk for a call: the driver itself runs in the sandbox, with exactly the caller's arguments, and starts the
+//! One thunk for a call, unless stages are asked for ([`stages`]): the driver itself runs in the sandbox, with exactly the caller's arguments, and starts the
 //! compiler, the assembler and the linker there as it would here.
 //!
 //! **Invariant:** the inputs of a thunk are all that the call reads. What is not certain runs here.
@@ -10,6 +10,7 @@
 //! other languages than C, C++ and assembler, sources from standard input.
 
 mod call;
+mod clang;
 #[cfg(test)]
 mod complete;
 mod environment;
@@ -21,6 +22,7 @@ mod planner;
 pub(crate) mod response;
 mod seen;
 mod source;
+mod stages;
 mod stop;
 mod table;
 mod text;
@@ -40,6 +42,7 @@ use native::Natives;
 use planner::Planner;
 use seen::Seen;
 use source::Personality;
+use stages::Assemblers;
 use text::Texts;
 
 /// The model of `gcc` and its like. One for a session; what it learns of files is shared by all calls.
@@ -52,6 +55,8 @@ pub struct Gcc {
     natives: Natives,
     /// The files of a locale, by the variables that choose it.
     locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
+    /// Nothing: calls are not cut into stages.
+    assemblers: Option<Assemblers>,
 }
 
 impl Gcc {
@@ -65,7 +70,14 @@ impl Gcc {
             searches: Searches::default(),
             natives: Natives::default(),
             locales: Mutex::default(),
+            assemblers: None,
         }
+    }
+
+    /// Cuts calls into preprocess, compile and assemble stages where the result is known to be the same.
+    pub fn with_stages(mut self) -> Self {
+        self.assemblers = Some(Assemblers::default());
+        self
     }
 }
 

@@ -65,11 +65,12 @@ pub(super) fn depfile_text(call: &Call, source: &Source, scan: &Scan) -> Option<
 mod tests {
     use super::*;
     use crate::gcc::call::parse;
+    use crate::gcc::clang::Dialect;
     use crate::gcc::source::Personality;
 
     fn check(line: &str, object_name: Option<&str>, depfile_name: Option<&str>) {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let call = parse(&args, Personality::C).unwrap();
+        let call = parse(&args, Personality::C, Dialect::Gcc).unwrap();
         assert_eq!(object(&call, &call.sources[0]).as_deref(), object_name, "{line}");
         assert_eq!(depfile(&call, &call.sources[0]).as_deref(), depfile_name, "{line}");
     }

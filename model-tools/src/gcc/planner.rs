@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ggr_ir::{Command, Harvest, Kind, OutputName, OutputRef, RootPath, Thunk};
 
 use super::Gcc;
 use super::call::{self, Call, LinkArg, Source};
+use super::clang::{self, Dialect};
 use super::environment::{self, Environment};
 use super::flags::Mode;
 use super::source::{Language, Personality};
+use super::stages::Stager;
 use super::stop::Stop;
 use super::units::{Unit, Units};
 use super::{outputs, response};
 use crate::inputs::InputSet;
 use crate::link::{self, LinkCall, LinkItem, Linked};
-use crate::model::{FileView, Invocation, Plan, PlannedOutput, Reason, root_path};
+use crate::model::{FileView, Invocation, Plan, PlannedOutput, Reason, Stages, root_path};
 use crate::toolchain::{Family, ToolFiles};
 
 /// Directories of which a sandbox keeps only what was declared.
@@ -35,6 +38,10 @@ pub(super) struct Planner<'a> {
     /// The declared outputs, with their permissions.
     outputs: BTreeMap<RootPath, u32>,
     written: Vec<(PathBuf, Vec<u8>)>,
+    /// The compiler's programs with their libraries.
+    tools: ToolFiles,
+    /// The assembler that the driver starts.
+    assembler: Option<PathBuf>,
 }
 
 impl<'a> Planner<'a> {
@@ -47,10 +54,19 @@ impl<'a> Planner<'a> {
         invocation: &'a Invocation,
         files: &'a dyn FileView,
     ) -> Result<Self, Stop> {
-        let personality = personality(&invocation.program)
-            .ok_or_else(|| Reason::NoModel(invocation.program.display().to_string()))?;
+        let dialect = Dialect::of(&invocation.program);
+        let named = invocation.args.first().map_or("", String::as_str);
+        let personality = match dialect {
+            Dialect::Clang => Some(clang::personality(named)),
+            Dialect::Gcc => personality(&invocation.program),
+        };
+        let personality =
+            personality.ok_or_else(|| Reason::NoModel(invocation.program.display().to_string()))?;
         let expanded = response::expand(&invocation.args, &invocation.dir, files)?;
-        let call = call::parse(expanded.args.get(1..).unwrap_or_default(), personality)?;
+        let call = call::parse(expanded.args.get(1..).unwrap_or_default(), personality, dialect)?;
+        if dialect == Dialect::Clang {
+            clang::check(&call)?;
+        }
         let args = match call.native {
             true => gcc.natives.spell_out(&invocation.program, &expanded.args, &call, files)?,
             false => invocation.args.clone(),
@@ -65,6 +81,8 @@ impl<'a> Planner<'a> {
             set: InputSet::new(files, gcc.tools.trails()),
             outputs: BTreeMap::new(),
             written: Vec::new(),
+            tools: Arc::new([]),
+            assembler: None,
         })
     }
 
@@ -84,24 +102,42 @@ impl<'a> Planner<'a> {
         for file in std::mem::take(&mut self.responses) {
             self.set.add(dir, &file)?;
         }
-        self.add_locale(&environment.env)?;
-        self.finish(environment, units, linked)
+        let locale = self.locale(&environment.env);
+        self.set.add_all(&locale);
+        if self.gcc.assemblers.is_none() {
+            return self.finish(environment, units, linked);
+        }
+        let stager = Stager {
+            gcc: self.gcc,
+            invocation: self.invocation,
+            files: self.files,
+            call: self.call.clone(),
+            exact: self.exact(),
+            env: environment.env.clone(),
+            tools: self.tools.clone(),
+            locale,
+            assembler: self.assembler.clone(),
+        };
+        self.finish(environment, units, linked).map(|fused| stager.cut(fused))
     }
 
     fn units(&mut self, environment: &Environment) -> Result<Vec<Unit>, Stop> {
         let driver = self.gcc.tools.driver(&self.invocation.program, self.files)?;
-        if driver.family == Family::Clang {
-            return Err(Reason::NoModel("clang".to_owned()).into());
+        let clang = driver.family == Family::Clang;
+        if clang {
+            clang::add_installation(&driver, &mut self.set, self.files)?;
         }
         let mut programs = vec![environment.driver.as_path(), self.invocation.program.as_path()];
         for source in &self.call.sources {
-            if let Some(name) = source.language.compiler() {
+            if let Some(name) = source.language.compiler().filter(|_| !clang) {
                 programs.push(driver.part(name).ok_or_else(|| Reason::MissingInput(name.to_owned()))?);
             }
         }
         if matches!(self.call.mode, Mode::Assemble | Mode::Link) && !self.call.sources.is_empty() {
+            // Clang starts it only when it is told to.
             let assembler = driver.part("as").or(environment.assembler.as_deref());
             programs.push(assembler.ok_or_else(|| Reason::MissingInput("as".to_owned()))?);
+            self.assembler = assembler.map(Path::to_owned);
         }
         if self.call.extras.contains("dwo") {
             programs.extend(environment.objcopy.as_deref());
@@ -117,6 +153,7 @@ impl<'a> Planner<'a> {
         let (version, files) = self.gcc.tools.stamped_files_of(&programs, self.files)?;
         environment::check_libraries(self.invocation, &files, self.files)?;
         self.set.add_all(&files);
+        self.tools = files;
         let units = Units {
             gcc: self.gcc,
             call: &self.call,
@@ -124,6 +161,7 @@ impl<'a> Planner<'a> {
             env: &environment.env,
             files: self.files,
             version,
+            family: driver.family,
         };
         self.call.sources.iter().map(|source| units.add(source, &mut self.set)).collect()
     }
@@ -160,7 +198,8 @@ impl<'a> Planner<'a> {
                 Err(Reason::SpecialOutput(special)) if special == "/dev/null" => continue,
                 Err(reason) => return Err(reason.into()),
             };
-            match unit.scan.as_deref().and_then(|scan| outputs::depfile_text(&self.call, &source, scan)) {
+            let scan = unit.scan.as_deref().filter(|_| !unit.asked);
+            match scan.and_then(|scan| outputs::depfile_text(&self.call, &source, scan)) {
                 Some(text) if self.exact() => self.written.push((path.as_path().to_owned(), text)),
                 _ => drop(self.outputs.insert(path, 0o666)),
             }
@@ -198,18 +237,16 @@ impl<'a> Planner<'a> {
         !self.call.extras.is_empty() || self.call.dumps
     }
 
-    fn add_locale(&mut self, env: &BTreeMap<String, String>) -> Result<(), Stop> {
+    fn locale(&self, env: &BTreeMap<String, String>) -> ToolFiles {
         let key = environment::locale_key(env);
         let known = self.gcc.locales.lock().expect("no holder panics").get(&key).cloned();
-        let files = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             let mut set = InputSet::new(self.files, self.gcc.tools.trails());
             environment::add_locale(env, &mut set, self.files);
             let files: ToolFiles = set.finish().into_iter().collect();
             self.gcc.locales.lock().expect("no holder panics").insert(key, files.clone());
             files
-        });
-        self.set.add_all(&files);
-        Ok(())
+        })
     }
 
     fn finish(
@@ -268,6 +305,7 @@ impl<'a> Planner<'a> {
             deferrable,
             cacheable: !uses_time,
             label: label(self.invocation, &self.call, self.outputs.keys().next()),
+            stages: Stages::None,
             thunks: vec![(thunk, kind(&self.call))],
         })
     }

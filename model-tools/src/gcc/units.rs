@@ -12,11 +12,14 @@ use super::{Gcc, fallback};
 use crate::inputs::InputSet;
 use crate::model::{FileView, Found, Invocation, Reason};
 use crate::scan::{Compiler, Scan, ScanMiss, ScanRequest};
+use crate::toolchain::Family;
 
 /// What was found out about one source.
 pub(super) struct Unit {
     /// What it includes; none if it is not preprocessed.
     pub(super) scan: Option<Arc<Scan>>,
+    /// A compiler said so that is not GCC: its depfiles may be laid out otherwise.
+    pub(super) asked: bool,
     /// The result depends on the clock.
     pub(super) uses_time: bool,
 }
@@ -30,6 +33,7 @@ pub(super) struct Units<'a> {
     pub(super) files: &'a dyn FileView,
     /// Changes with the compiler's files.
     pub(super) version: u64,
+    pub(super) family: Family,
 }
 
 impl Units<'_> {
@@ -60,7 +64,7 @@ impl Units<'_> {
             }
         }
         let Some(language) = source.language.scanned_as() else {
-            return Ok(Unit { scan: None, uses_time: false });
+            return Ok(Unit { scan: None, asked: false, uses_time: false });
         };
         let scan = self.scan(&self.request(source, language))?;
         if scan.has_incbin {
@@ -68,16 +72,23 @@ impl Units<'_> {
         }
         add_scan(&scan, dir, set)?;
         let uses_time = scan.uses_time;
-        Ok(Unit { scan: Some(scan), uses_time })
+        Ok(Unit { scan: Some(scan), asked: self.family == Family::Clang, uses_time })
     }
 
     fn scan(&self, request: &ScanRequest) -> Result<Arc<Scan>, Stop> {
+        if self.family == Family::Clang {
+            let named = self.invocation.args.first().map_or("clang", String::as_str);
+            return fallback::ask(request, (self.env, named), self.files, (&self.gcc.texts, false))
+                .map(Arc::new);
+        }
         match self.gcc.scanner.scan(request, self.files) {
             Ok(scan) => Ok(scan),
             Err(ScanMiss::NeedReal(path)) => Err(Stop::Force(vec![path])),
             Err(ScanMiss::NotSure(_)) => {
                 let classify = self.call.depfile.as_ref().is_some_and(|depfile| depfile.user_only);
-                fallback::ask(request, self.env, self.files, (&self.gcc.texts, classify)).map(Arc::new)
+                let named = request.compiler.program.to_str().ok_or(Reason::NotUtf8)?;
+                fallback::ask(request, (self.env, named), self.files, (&self.gcc.texts, classify))
+                    .map(Arc::new)
             }
         }
     }

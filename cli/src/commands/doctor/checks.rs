@@ -11,6 +11,7 @@ use super::Finding;
 use super::probe::{Probe, try_it};
 use crate::commands::Context;
 use crate::config::ByteSize;
+use crate::microvm::Parts;
 
 /// What ggr needs of disk space for one build of a large program with debug information.
 const FREE_SPACE: u64 = 5 << 30;
@@ -32,6 +33,7 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("cgroups", |_| cgroups()),
     ("open files", |_| descriptors()),
     ("pseudoterminals", |_| pseudoterminals()),
+    ("microVMs", microvms),
     ("processors", processors),
     ("repository", repository),
     ("free space", free_space),
@@ -150,6 +152,20 @@ fn pseudoterminals() -> Finding {
     match openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY) {
         Ok(_) => Finding::ok("available"),
         Err(e) => Finding::degraded(format!("none: {e}"), "builds have no status line; mount /dev/pts"),
+    }
+}
+
+fn microvms(context: &Context) -> Finding {
+    match Parts::find(context) {
+        Ok(parts) => Finding::ok(format!(
+            "{}, kernel {}; `ggr worker image build` tries them",
+            parts.version, parts.kernel.release
+        )),
+        Err(why) => Finding::degraded(
+            why,
+            "only `--backend microvm` needs them: `apt-get install qemu-system-x86`, and unpack Debian's \
+             `linux-image-cloud-amd64` into `~/.cache/ggr/guest`",
+        ),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ggr_ir::{Thunk, ThunkId};
-use ggr_models::Plan;
+use ggr_models::{Plan, Stages};
 
 use super::{Ended, Session};
 use crate::coordinator::call::{Call, named_outputs};
@@ -37,6 +37,10 @@ impl Session {
                 label: Arc::clone(&label),
                 waits_for: thunk.waits_for().into_iter().map(|output| output.thunk).collect(),
                 outputs: of_thunk.map(|output| output.path.clone()).collect(),
+                fused: match &plan.stages {
+                    Stages::Fused(why) => Some(why.clone()),
+                    Stages::None | Stages::Staged(_) => None,
+                },
             });
         }
     }

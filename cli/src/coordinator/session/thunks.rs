@@ -9,6 +9,7 @@ use ggr_ir::{OutputRef, Reduction, ThunkId};
 use ggr_models::Plan;
 
 use super::{Course, Ended, Session};
+use crate::coordinator::stages;
 
 impl Session {
     /// The results of a plan's thunks, if all are known already.
@@ -70,17 +71,21 @@ impl Session {
         Ok(results)
     }
 
-    /// Gives the scheduler a result that was made outside of it.
+    /// Gives the scheduler a result that was made outside of it. The last of a plan's thunks first: then none of it starts
+    /// with what is no input of its own.
     pub(crate) async fn resolve_externally(&self, ids: &[ThunkId], reduction: &Reduction) {
-        for id in ids {
+        for id in ids.iter().rev() {
             self.driver.resolve_externally(*id, reduction.clone()).await;
         }
     }
 
     /// A deferred call has failed for real: this pass over the build is over.
-    pub(crate) async fn believe_failure(&self, id: ThunkId) {
-        self.failed.lock().expect("no holder panics").insert(id);
-        self.driver.confirm_failure(id).await;
+    pub(crate) async fn believe_failure(&self, plan: &Plan, ids: &[ThunkId]) {
+        let whole = stages::whole(plan).map(|(_, ids)| ids);
+        for id in ids.iter().rev().chain(whole.iter().flatten()) {
+            self.failed.lock().expect("no holder panics").insert(*id);
+            self.driver.confirm_failure(*id).await;
+        }
         self.change_course(Course::Again);
     }
 

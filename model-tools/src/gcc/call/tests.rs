@@ -4,7 +4,7 @@ use super::*;
 
 fn read(line: &str) -> Result<Call, Reason> {
     let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-    parse(&args, Personality::C)
+    parse(&args, Personality::C, Dialect::Gcc)
 }
 
 #[test]
