@@ -10,6 +10,7 @@ pub mod drive;
 pub mod durations;
 pub mod jobserver;
 pub mod keepalive;
+pub mod lambda;
 pub mod local;
 pub mod memo;
 pub mod microvm;

@@ -42,7 +42,8 @@ pub(crate) struct Global {
     /// Go to this directory first
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub(crate) directory: Option<PathBuf>,
-    /// Where thunks run: `local` (sandboxes on this machine) or `microvm` (sandboxes in guests of QEMU)
+    /// Where thunks run: `local` (sandboxes on this machine), `microvm` (sandboxes in guests of QEMU), `lambda`, or
+    /// `local,lambda` (here first)
     #[arg(long, value_name = "NAME", global = true)]
     backend: Option<OsString>,
     /// The repository, in place of the nearest `.ggr`

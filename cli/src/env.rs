@@ -25,6 +25,13 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_DIR", help: "the repository, in place of .ggr (as --dir)" },
     Variable { name: "GGR_INTERCEPT", help: "auto, mount, path or off (as --intercept)" },
     Variable { name: "GGR_ISOLATION", help: "auto, namespaces or plain (as --isolation)" },
+    Variable { name: "GGR_LAMBDA_ENDPOINT", help: "the address of the Lambda service" },
+    Variable { name: "GGR_LAMBDA_FUNCTION", help: "what the names of the Lambda functions begin with" },
+    Variable { name: "GGR_LAMBDA_SLOTS", help: "how many thunks run on Lambda side by side" },
+    Variable {
+        name: "GGR_LAMBDA_STORE",
+        help: "s3://BUCKET/PREFIX, or a directory that Lambda functions mount",
+    },
     Variable { name: "GGR_MAX_CACHE", help: "size limit of the store (as --max-cache)" },
     Variable { name: "GGR_MODE", help: "lazy or wait (as --mode)" },
     Variable { name: "GGR_PROGRESS", help: "auto, always or never (as --progress)" },

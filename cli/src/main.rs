@@ -13,6 +13,7 @@ mod exit;
 mod hidden;
 mod intercept;
 mod microvm;
+mod places;
 mod report;
 mod run;
 

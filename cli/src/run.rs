@@ -3,22 +3,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
 
-use ggr_backends::backend::Backend;
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
-use ggr_backends::local::{LocalBackend, LocalOptions};
+use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
-use ggr_backends::twice::Twice;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
@@ -26,12 +23,12 @@ use ggr_models::Models;
 
 use crate::capture::Capture;
 use crate::commands::Context;
-use crate::commands::worker::no_guests;
-use crate::config::{Intercept, Isolation, Mode, Staging};
+use crate::config::{Intercept, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
 use crate::error::Error;
 use crate::microvm;
-use crate::report::{self, Event, Reporter};
+use crate::places;
+use crate::report::{self, Reporter};
 
 /// An opened session with what has to be put away after it.
 pub(crate) struct Workshop {
@@ -101,32 +98,7 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
-        let jobserver = jobserver(context);
-        let isolation = config.isolation.value.word();
-        let local = LocalBackend::start(LocalOptions {
-            command: ["/proc/self/exe", "worker", "--isolation", isolation].map(Into::into).to_vec(),
-            slots,
-            store: store_root,
-            jobserver: jobserver.clone(),
-        });
-        let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
-        let local = Arc::new(local);
-        let plain = (config.isolation.value == Isolation::Plain).then(|| "`--isolation plain`".to_owned());
-        let (asked, met) = (Arc::downgrade(&local), Arc::downgrade(&local));
-        // The only place: if it runs nothing, there is nowhere to run.
-        let nowhere = move || plain.clone().or_else(|| asked.upgrade()?.runs_nothing());
-        let guests = match config.backend.value.as_str() {
-            "microvm" => {
-                let started = microvm::start(context, slots, Arc::clone(&store)).await;
-                Some(Arc::new(started.map_err(|why| no_guests(&why))?))
-            }
-            _ => None,
-        };
-        let place: Arc<dyn Backend> = match &guests {
-            Some(guests) => Arc::clone(guests) as Arc<dyn Backend>,
-            None => local,
-        };
-        let backends = vec![verified(place, config.verify_rate.value, &reporter)];
+        let opened = places::open(context, &store, &reporter).await?;
         let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
             heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
@@ -135,7 +107,7 @@ impl Workshop {
             failures: Failures::Ask(ignored()),
             ..DriverOptions::default()
         };
-        let driver = Driver::spawn(backends, options);
+        let driver = Driver::spawn(opened.backends, options);
         tokio::spawn(report::forward(driver.events(), reporter.clone()));
         let session = Session::new(Parts {
             store,
@@ -146,7 +118,7 @@ impl Workshop {
             reporter: reporter.clone(),
             slots,
             limits: limits(context),
-            nowhere: Box::new(nowhere),
+            nowhere: opened.nowhere,
             lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
             trace: purpose == Purpose::Trace,
             journal,
@@ -162,9 +134,9 @@ impl Workshop {
             healed,
             lost,
             restored,
-            jobserver,
-            local: met,
-            guests,
+            jobserver: opened.jobserver,
+            local: opened.local,
+            guests: opened.guests,
             models,
             driver,
             memo,
@@ -270,15 +242,6 @@ fn limits(context: &Context) -> Limits {
     }
 }
 
-/// The pool of the make whose recipe we are.
-fn jobserver(context: &Context) -> Option<Jobserver> {
-    let makeflags = context.env.value("MAKEFLAGS")?.to_str()?;
-    Jobserver::from_makeflags(makeflags).unwrap_or_else(|e| {
-        context.note(&e.to_string());
-        None
-    })
-}
-
 /// Looks for blobs that a crash of the machine has taken. A repository that cannot be listed is found out soon enough.
 fn after_reboot(repo: &Repo) -> Option<verify::Checked> {
     verify::after_reboot(repo).ok().flatten()
@@ -292,16 +255,6 @@ fn open_models(context: &Context, repo: &Repo) -> Result<Models, Error> {
         Staging::Staged => Models::staged(&memo),
     };
     Ok(models.with_tools(described))
-}
-
-/// One thunk in `rate` is run twice; none if it is 0.
-fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dyn Backend> {
-    let Some(rate) = NonZeroU32::new(rate) else { return backend };
-    let reporter = reporter.clone();
-    Arc::new(Twice::new(backend, rate, move |job, names| {
-        let text = format!("`{}` is not deterministic: two runs differ in {}", job.label, names.join(", "));
-        reporter.report(&Event::Note { text });
-    }))
 }
 
 /// The calls look after their own doubts: each waits for its verdict.

@@ -7,7 +7,14 @@ pub mod bench;
 mod blobs;
 pub mod guest;
 mod harvest;
+pub mod lambda;
 pub mod net;
 mod sandbox;
 mod stage;
 pub mod worker;
+
+/// The relocation layer's arithmetic of paths, for its tests.
+#[cfg(test)]
+#[path = "../relocate/paths.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::new_without_default)]
+mod relocated_paths;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
-    ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, Staging, When, parse_duration,
+    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When, parse_duration,
 };
 use crate::capture::Selection;
 
@@ -99,8 +99,8 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run", "`local` or `microvm`",
-        field!(backend, |raw| raw.text().filter(|text| ["local", "microvm"].contains(text))?.to_owned(), |value| value.clone())),
+        "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda` or `local,lambda`",
+        field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
     key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
         "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
         field!(capture, |raw| Selection::parse(raw.text()?)?, |value| value.text())),
@@ -119,6 +119,18 @@ pub(crate) static KEYS: &[Key] = &[
     key!("isolation", Some("GGR_ISOLATION"), Some("--isolation"), UNSAFE,
         "how thunks on this machine are kept apart", "`auto`, `namespaces` or `plain`",
         field!(isolation, |raw| Isolation::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("lambda-endpoint", Some("GGR_LAMBDA_ENDPOINT"), None, UNSAFE,
+        "the address of the Lambda service", "a URL",
+        field!(lambda_endpoint, |raw| Some(raw.text()?.to_owned()), |value| value.clone().unwrap_or_else(|| "AWS".to_owned()))),
+    key!("lambda-function", Some("GGR_LAMBDA_FUNCTION"), None, UNSAFE,
+        "what the functions' names begin with; `-0`, `-1`, … follow, one for each 1,000 thunks at once", "a name",
+        field!(lambda_function, |raw| raw.text().filter(|text| !text.is_empty())?.to_owned(), |value| value.clone())),
+    key!("lambda-slots", Some("GGR_LAMBDA_SLOTS"), None, SAFE,
+        "how many thunks run on Lambda side by side", "a whole number from 1",
+        field!(lambda_slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),
+    key!("lambda-store", Some("GGR_LAMBDA_STORE"), None, UNSAFE,
+        "where functions find objects: a bucket, or a directory that they mount (Amazon EFS)", "`s3://BUCKET/PREFIX` or an absolute path",
+        field!(lambda_store, |raw| Some(raw.text().filter(|text| text.starts_with("s3://") || text.starts_with('/'))?.to_owned()), |value| value.clone().unwrap_or_else(|| "none".to_owned()))),
     key!("max-cache", Some("GGR_MAX_CACHE"), Some("--max-cache"), UNSAFE,
         "size limit of the store; what was used longest ago goes first", "a size such as `10G`",
         field!(max_cache, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),

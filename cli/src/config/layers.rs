@@ -11,7 +11,7 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Raw, Sourced, Span, Staging, When};
+use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When};
 use crate::capture::Selection;
 use crate::env::Environment;
 
@@ -22,7 +22,7 @@ const PROJECT_FILE: &str = "ggr.toml";
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// Where thunks run.
-    pub(crate) backend: Sourced<String>,
+    pub(crate) backend: Sourced<Places>,
     /// Programs without a model whose runs are recorded.
     pub(crate) capture: Sourced<Selection>,
     /// Colours in ggr's own messages.
@@ -34,6 +34,14 @@ pub(crate) struct Config {
     /// How tool calls are caught.
     pub(crate) intercept: Sourced<Intercept>,
     pub(crate) isolation: Sourced<Isolation>,
+    /// The Lambda service; nothing: what the SDK finds.
+    pub(crate) lambda_endpoint: Sourced<Option<String>>,
+    /// What the functions' names begin with.
+    pub(crate) lambda_function: Sourced<String>,
+    /// How many thunks run on Lambda side by side.
+    pub(crate) lambda_slots: Sourced<NonZeroUsize>,
+    /// A bucket, or a directory that functions mount.
+    pub(crate) lambda_store: Sourced<Option<String>>,
     /// Size limit of the store.
     pub(crate) max_cache: Sourced<ByteSize>,
     /// Address space of one process of a thunk; 0 for no limit.
@@ -79,13 +87,18 @@ impl Config {
         let slots = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let limits = ggr_ir::Limits::default();
         Self {
-            backend: Sourced::default_of("local".to_owned()),
+            backend: Sourced::default_of(Places { local: true, microvm: false, lambda: false }),
             capture: Sourced::default_of(Selection::default()),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),
             intercept: Sourced::default_of(Intercept::Auto),
             isolation: Sourced::default_of(Isolation::Auto),
+            lambda_endpoint: Sourced::default_of(None),
+            lambda_function: Sourced::default_of("ggr".to_owned()),
+            // What a new account may run at once.
+            lambda_slots: Sourced::default_of(NonZeroUsize::new(1000).expect("1000 is not 0")),
+            lambda_store: Sourced::default_of(None),
             // 20 GiB holds some hundred builds of a program of Git's size, objects with debug information.
             max_cache: Sourced::default_of(ByteSize(20 << 30)),
             memory_limit: Sourced::default_of(ByteSize(limits.memory)),

@@ -51,6 +51,44 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where thunks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// In sandboxes of this machine; filled first.
+    pub(crate) local: bool,
+    /// In microVMs of this machine.
+    pub(crate) microvm: bool,
+    /// On AWS Lambda.
+    pub(crate) lambda: bool,
+}
+
+impl Places {
+    /// Reads names separated by commas, each at most once; microVMs go with no other, as they share this machine's slots.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut places = Self { local: false, microvm: false, lambda: false };
+        for name in text.split(',') {
+            let place = match name.trim() {
+                "local" => &mut places.local,
+                "microvm" => &mut places.microvm,
+                "lambda" => &mut places.lambda,
+                _ => return None,
+            };
+            if std::mem::replace(place, true) {
+                return None;
+            }
+        }
+        (!places.microvm || !(places.local || places.lambda)).then_some(places)
+    }
+}
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [("local", self.local), ("microvm", self.microvm), ("lambda", self.lambda)];
+        let names: Vec<_> = named.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced<T> {
@@ -259,6 +297,20 @@ mod tests {
         assert_eq!(ByteSize(10 << 30).to_string(), "10 GiB");
         assert_eq!(ByteSize(1536).to_string(), "1.5 KiB");
         assert_eq!(ByteSize(12).to_string(), "12 B");
+    }
+
+    #[test]
+    fn places_are_named_once_each() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(Places::parse(text).map(|places| places.to_string()).as_deref(), expected, "{text}");
+        };
+        check("local", Some("local"));
+        check("microvm", Some("microvm"));
+        check("lambda, local", Some("local,lambda"));
+        check("local,local", None);
+        check("local,microvm", None);
+        check("moon", None);
+        check("", None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The wire: launcher to coordinator, coordinator to worker. Each format carries a version and a bound.
+//! The wire: launcher to coordinator, coordinator to worker, coordinator to Lambda function. Each format carries a version and a bound.
 
 pub mod guest;
+pub mod lambda;
 pub mod launcher;
 pub mod worker;

@@ -41,7 +41,7 @@ pub(crate) enum SurveyError {
     Io { path: PathBuf, source: io::Error },
 }
 
-fn unfit<T>(why: String) -> Result<T, SurveyError> {
+pub(crate) fn unfit<T>(why: String) -> Result<T, SurveyError> {
     Err(SurveyError::Unrepresentable(why))
 }
 
@@ -234,7 +234,7 @@ impl Survey<'_> {
 /// Inputs stand here with the store's modes, 0444 and 0555; `strip`, `objcopy` and `cp -p` give a file the mode of the one
 /// that they read. On the user's machine that is what a file made under the caller's umask has: 0666 or 0777 before the
 /// umask. (A program that asks for exactly 0444 or 0555 by itself gets a writable file: the one thing lost.)
-fn as_user(mode: u32) -> u32 {
+pub(crate) fn as_user(mode: u32) -> u32 {
     match mode {
         0o444 => 0o666,
         0o555 => 0o777,

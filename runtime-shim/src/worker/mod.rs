@@ -14,6 +14,7 @@
 //! [`InfraFailure::Sandbox`], and the coordinator runs the command itself, on the real tree, which is always right.
 
 mod crew;
+pub(crate) use crew::chain;
 mod desk;
 mod dir;
 mod task;

@@ -1,0 +1,167 @@
+//! The objects that an environment keeps below `/tmp` between invocations.
+//!
+//! **Invariant:** before a job is staged, what it needs and what is kept beside it fit into the budget; what was used
+//! longest ago goes first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ggr_backends::store::{FsStore, Remove};
+use ggr_ir::protocol::lambda::{Inline, Traffic};
+use ggr_ir::{BlobId, InfraFailure, Mode, ObjectStore, ReadyThunk};
+
+/// A bounded store of objects.
+pub(super) struct Cache {
+    store: FsStore,
+    incoming: PathBuf,
+    /// Bytes that may be kept.
+    budget: u64,
+    /// When each object was used last, and its bytes on disk.
+    kept: BTreeMap<BlobId, Kept>,
+    clock: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Kept {
+    used: u64,
+    bytes: u64,
+}
+
+impl Cache {
+    /// An empty one below `root`, which nobody else uses.
+    pub(super) fn new(root: &Path, budget: u64) -> std::io::Result<Self> {
+        let incoming = root.join("incoming");
+        fs::create_dir_all(&incoming)?;
+        Ok(Self { store: FsStore::new(root), incoming, budget, kept: BTreeMap::new(), clock: 0 })
+    }
+
+    /// Makes sure that the thunk's inputs are here: from the message, or else from the store.
+    pub(super) fn fetch(
+        &mut self,
+        thunk: &ReadyThunk,
+        inline: &BTreeMap<BlobId, &Inline>,
+        remote: Option<&dyn ObjectStore>,
+        traffic: &mut Traffic,
+    ) -> Result<(), InfraFailure> {
+        let needed = sizes(thunk);
+        self.make_room(&needed)?;
+        self.clock += 1;
+        let mut wanted = Vec::new();
+        for (&id, &bytes) in &needed {
+            let here = self.kept.contains_key(&id) && self.store.contains(id).is_ok_and(|here| here);
+            if !here && !self.take_inline(id, inline)? {
+                wanted.push((id, self.incoming.join(id.to_string())));
+                continue;
+            }
+            self.kept.insert(id, Kept { used: self.clock, bytes });
+        }
+        self.take_remote(&wanted, remote, traffic)?;
+        for (id, _) in wanted {
+            self.kept.insert(id, Kept { used: self.clock, bytes: needed[&id] });
+        }
+        Ok(())
+    }
+
+    /// Notes an output that has just been stored here.
+    pub(super) fn keep(&mut self, id: BlobId) {
+        self.kept.entry(id).or_insert(Kept { used: self.clock, bytes: id.size() });
+    }
+
+    /// The bytes of an object that is here.
+    pub(super) fn bytes(&self, id: BlobId) -> Result<Vec<u8>, ggr_ir::StoreError> {
+        self.store.get_bytes(id)
+    }
+
+    /// The file of an object that is here.
+    pub(super) fn file(&self, id: BlobId) -> PathBuf {
+        self.store.path(id)
+    }
+
+    fn take_inline(&self, id: BlobId, inline: &BTreeMap<BlobId, &Inline>) -> Result<bool, InfraFailure> {
+        let Some(inline) = inline.get(&id) else { return Ok(false) };
+        // Named by what its bytes are, whatever the message says.
+        let stored = self.store.put_bytes(&inline.bytes).map_err(|error| full(&error))?;
+        Ok(stored == id)
+    }
+
+    fn take_remote(
+        &self,
+        wanted: &[(BlobId, PathBuf)],
+        remote: Option<&dyn ObjectStore>,
+        traffic: &mut Traffic,
+    ) -> Result<(), InfraFailure> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let ids = || wanted.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        let remote = remote.ok_or_else(|| InfraFailure::InputsMissing(ids()))?;
+        let mut missing = Vec::new();
+        for ((id, file), result) in wanted.iter().zip(remote.get(wanted)) {
+            traffic.fetched += 1;
+            match result {
+                Ok(()) if is(file, *id) => {
+                    traffic.fetched_bytes += id.size();
+                    self.store.adopt(file, *id).map_err(|error| full(&error))?;
+                }
+                Ok(()) | Err(ggr_ir::StoreError::Missing(_) | ggr_ir::StoreError::Corrupt { .. }) => {
+                    let _ = fs::remove_file(file);
+                    missing.push(*id);
+                }
+                Err(error) => return Err(InfraFailure::Unreachable(crate::worker::chain(&error))),
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(InfraFailure::InputsMissing(missing)) }
+    }
+
+    fn make_room(&mut self, needed: &BTreeMap<BlobId, u64>) -> Result<(), InfraFailure> {
+        let total: u64 = needed.values().sum();
+        if total > self.budget {
+            let text = format!("its inputs have {total} bytes, and {} fit", self.budget);
+            return Err(InfraFailure::TooBig(text));
+        }
+        let mut others: Vec<(u64, u64, BlobId)> = self
+            .kept
+            .iter()
+            .filter(|(id, _)| !needed.contains_key(id))
+            .map(|(id, kept)| (kept.used, kept.bytes, *id))
+            .collect();
+        let mut sum = total + others.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        others.sort_unstable_by_key(|(used, ..)| *used);
+        for (_, bytes, id) in others {
+            if sum <= self.budget {
+                break;
+            }
+            sum -= bytes;
+            self.kept.remove(&id);
+            // What cannot be removed is not kept either; `/tmp` then fills up, and the store says so.
+            let _ = self.store.remove(id);
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that each input takes: a program stands here twice, with and without the bits that make it one.
+fn sizes(thunk: &ReadyThunk) -> BTreeMap<BlobId, u64> {
+    let mut sizes = BTreeMap::new();
+    let programs: BTreeSet<BlobId> = thunk
+        .inputs
+        .values()
+        .filter(|entry| entry.mode == Mode::Executable)
+        .map(|entry| entry.object)
+        .collect();
+    for entry in thunk.inputs.values().filter(|entry| entry.mode != Mode::Directory) {
+        let times = if programs.contains(&entry.object) { 2 } else { 1 };
+        sizes.insert(entry.object, entry.object.size() * times);
+    }
+    sizes
+}
+
+/// A fetched file is believed only after it has been read.
+fn is(file: &Path, id: BlobId) -> bool {
+    fs::File::open(file).and_then(BlobId::of_reader).is_ok_and(|found| found == id)
+}
+
+fn full(error: &ggr_ir::StoreError) -> InfraFailure {
+    InfraFailure::TooBig(format!("`/tmp`: {}", crate::worker::chain(error)))
+}
