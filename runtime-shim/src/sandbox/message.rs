@@ -24,6 +24,8 @@ pub(crate) struct Start {
     pub seq: u64,
     /// The lower layer, relative to the worker's directory.
     pub lower: String,
+    /// Directories of the lower layer, absolute, that the program may read only.
+    pub read_only: Vec<String>,
     /// The directory with `u` and `w`, relative to the worker's directory; `out` and `err` are made in it.
     pub scratch: String,
     /// What to run; empty to build the sandbox and end at once (a probe).

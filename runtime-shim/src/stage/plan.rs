@@ -15,6 +15,9 @@ const MOUNTED: [&str; 2] = ["/dev", "/proc"];
 /// Directories whose files are nobody's, unless the thunk's own lie there.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
+/// Directories of the system that builds only read: "/usr is shareable, read-only data" (FHS 3.0, 4.1).
+const SYSTEM: [&str; 1] = ["/usr"];
+
 /// A thunk, and the directories that its root needs.
 ///
 /// **Invariant:** no input lies below another input that is not a directory, so staging never goes through a symlink.
@@ -75,6 +78,15 @@ impl Plan {
             self.thunk.inputs.keys().chain(self.thunk.outputs.values()).filter(|own| temporary(own.as_str()));
         !own.map(|own| above(own.as_str()))
             .any(|dir| !TEMPORARY.contains(&dir) && temporary(dir) && below(path, dir))
+    }
+
+    /// Directories that the program need not write to: neither does it work there, nor does an output lie there.
+    pub(crate) fn read_only(&self) -> impl Iterator<Item = &'static str> {
+        let thunk = &self.thunk;
+        SYSTEM.into_iter().filter(|dir| {
+            let mut own = thunk.outputs.values().chain([&thunk.command.dir]);
+            self.dirs.contains(*dir) && !own.any(|path| below(path.as_str(), dir))
+        })
     }
 
     /// The inputs at this path or below it.
@@ -170,6 +182,19 @@ mod tests {
         assert!(refused(&[("/f", Mode::Regular), ("/f/g", Mode::Regular)]));
         assert!(refused(&[("/proc/sys/x", Mode::Regular)]));
         assert!(!refused(&[("/d", Mode::Directory), ("/d/g", Mode::Regular)]));
+    }
+
+    #[test]
+    fn the_system_is_read_only_unless_the_thunk_writes_or_works_there() {
+        let check = |dir: &str, inputs: &[(&str, Mode)], outputs: &[&str], read_only: &[&str]| {
+            assert_eq!(plan(dir, inputs, outputs).unwrap().read_only().collect::<Vec<_>>(), read_only);
+        };
+        let header = [("/usr/include/a.h", Mode::Regular)];
+        check("/p", &header, &["/p/a.o"], &["/usr"]);
+        check("/p", &[], &["/p/a.o"], &[]);
+        check("/usr/src/p", &header, &["/p/a.o"], &[]);
+        check("/p", &header, &["/p/a.o", "/usr/lib/a.a"], &[]);
+        check("/usr2", &header, &["/usr2/a.o"], &["/usr"]);
     }
 
     #[test]

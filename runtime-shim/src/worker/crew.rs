@@ -129,7 +129,7 @@ impl<'a> Shared<'a> {
             Ok((plan, lease, scratch)) => {
                 let ordered = Instant::now();
                 timings.staged = ordered - started;
-                let order = Order::Start(Box::new(start(&task, lease.number, &scratch)));
+                let order = Order::Start(Box::new(start(&task, &plan, lease.number, &scratch)));
                 let stop = task.stop.clone();
                 // The desk knows of it before any report can come.
                 self.tell(Event::Staged(Box::new(Staged { task, plan, lease, scratch, timings, ordered })));
@@ -235,7 +235,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-fn start(task: &Task, root: u64, scratch: &Path) -> Start {
+fn start(task: &Task, plan: &Plan, root: u64, scratch: &Path) -> Start {
     let (command, limits) = (&task.job.thunk.command, &task.job.limits);
     // The area and the job's number: all that is below the worker's directory.
     let names: Vec<_> = scratch.iter().rev().take(2).map(|name| name.to_string_lossy()).collect();
@@ -243,6 +243,7 @@ fn start(task: &Task, root: u64, scratch: &Path) -> Start {
     Start {
         seq: task.seq,
         lower: format!("roots/{root}"),
+        read_only: plan.read_only().map(str::to_owned).collect(),
         scratch,
         program: command.program.as_str().to_owned(),
         args: command.args.clone(),

@@ -41,6 +41,24 @@ fn writes_to_inputs_do_not_reach_the_store() {
 }
 
 #[test]
+fn the_system_is_read_only_but_for_who_writes_there() {
+    let mut place = Place::new();
+    place.kit.bytes("/usr/share/in", b"in", Mode::Regular).unwrap();
+    let attempt = place
+        .sh("chmod 777 /usr/share/in; echo x > /usr/share/new; mount -o remount,rw /usr; cat /usr/share/in");
+    assert_eq!(place.stdout(&attempt), "in");
+    assert_eq!(place.outputs(&attempt), []);
+    let script = "echo changed > /usr/share/in; echo x > /usr/share/out";
+    let attempt = place.declared(script, &["/usr/share/in", "/usr/share/out"]);
+    assert_eq!(
+        place.outputs(&attempt),
+        [("/usr/share/in".into(), "changed\n".into()), ("/usr/share/out".into(), "x\n".into())]
+    );
+    let blob = place.store().local_path(ggr_ir::BlobId::of(b"in")).unwrap();
+    assert_eq!(std::fs::read(blob).unwrap(), b"in");
+}
+
+#[test]
 fn an_output_behind_a_symlink_is_not_followed() {
     let mut place = Place::new();
     let attempt = place.declared("ln -s /etc d; ln -s /etc/passwd f", &["/work/f"]);
