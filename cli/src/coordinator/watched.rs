@@ -11,8 +11,10 @@
 //! an event before the call that caused it returns. Watches are set before the file is looked at, so a change meanwhile has
 //! the answer thrown away.
 //!
-//! Left out, and looked at each time: files on other than local file systems (a change by another machine is not reported),
-//! and all that is beyond the kernel's bounds on watches. Not noticed: a file system mounted over a directory in our own
+//! Left out, and looked at each time: what the first calls of a build look at, as most builds have little to do, and the
+//! kernel goes through all names that it remembers of a directory when it is first watched (30 ms were seen); files on other
+//! than local file systems (a change by another machine is not reported), and all that is beyond the kernel's bounds on
+//! watches. Not noticed: a file system mounted over a directory in our own
 //! namespace during the build, and bytes stored through a shared mapping before it is unmapped, by a process that is not of
 //! the build (one of the build is seen when it opens the file).
 
@@ -30,6 +32,9 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use crate::intercept::supervisor::FileId;
+
+/// A build with fewer calls than this is not worth a watch.
+const FEW_CALLS: u64 = 3;
 
 /// Symlinks on one way before it is given up; the kernel gives up after 40.
 const MAX_LINKS: u32 = 8;
@@ -105,6 +110,8 @@ pub(crate) struct Watched {
     links: RwLock<FxHashMap<Name, Option<PathBuf>>>,
     watches: Mutex<Watches>,
     number: AtomicU64,
+    /// How many calls have asked for a fresh view.
+    calls: AtomicU64,
 }
 
 impl Watched {
@@ -116,6 +123,7 @@ impl Watched {
             links: RwLock::default(),
             watches: Mutex::default(),
             number: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
         }
     }
 
@@ -128,9 +136,15 @@ impl Watched {
         }
     }
 
-    /// Forgets what has changed since the last time.
+    /// The kernel's reports, once they are worth their price.
+    fn inotify(&self) -> Option<&OwnedFd> {
+        self.inotify.as_ref().filter(|_| self.calls.load(Ordering::Relaxed) >= FEW_CALLS)
+    }
+
+    /// Forgets what has changed since the last time. To be called once for each call of the build.
     pub(crate) fn refresh(&self) {
-        let Some(inotify) = &self.inotify else { return };
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let Some(inotify) = self.inotify() else { return };
         let mut watches = self.watches();
         let mut buffer = [MaybeUninit::uninit(); 8192];
         let mut reader = Reader::new(inotify, &mut buffer);
@@ -173,7 +187,7 @@ impl Watched {
         }
         drop(links);
         let mut watches = self.watches();
-        let watched = self.inotify.as_ref().is_some_and(|inotify| watches.watch_name(inotify, &text.into()));
+        let watched = self.inotify().is_some_and(|inotify| watches.watch_name(inotify, &text.into()));
         // Read after the watch was set, and kept before anybody can hear of a change: the lock is held.
         let target = std::fs::read_link(path).ok();
         if watched {
@@ -186,7 +200,7 @@ impl Watched {
     /// Announces that somebody looks at the path now, and will [`learn`](Self::learn) what stands there; nothing if a change
     /// would not be noticed.
     pub(crate) fn look(&self, path: &Path) -> Option<Look> {
-        let inotify = self.inotify.as_ref()?;
+        let inotify = self.inotify()?;
         let path: Name = path.as_os_str().as_bytes().into();
         let mut watches = self.watches();
         let followed = watches.follow(inotify, &path)?;

@@ -15,6 +15,7 @@ struct Tree {
 impl Tree {
     fn new() -> Self {
         let tree = Self { dir: tempfile::tempdir().unwrap(), watched: Watched::new() };
+        (0..FEW_CALLS).for_each(|_| tree.watched.refresh());
         fs::create_dir_all(tree.at("real/deep")).unwrap();
         symlink("real", tree.at("link")).unwrap();
         fs::write(tree.at("real/a.h"), "a").unwrap();
@@ -179,4 +180,12 @@ fn a_file_that_is_forgotten_is_forgotten_by_all_its_names() {
         let meta = fs::metadata(tree.at("real/a.h")).unwrap();
         tree.watched.forget((meta.dev(), meta.ino()));
     });
+}
+
+#[test]
+fn the_first_calls_of_a_build_watch_nothing() {
+    let tree = Tree { dir: tempfile::tempdir().unwrap(), watched: Watched::new() };
+    fs::write(tree.at("a.h"), "a").unwrap();
+    let known: Vec<_> = (0..FEW_CALLS).map(|_| tree.see("a.h").is_some()).collect();
+    assert_eq!(known, [false, false, true]);
 }
