@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::twin::{Field, Twin};
 
@@ -270,6 +270,27 @@ fn a_temporary_file_with_a_random_name_is_no_hindrance_unless_it_stays() {
 }
 
 #[test]
+fn standard_input_counts_only_for_who_uses_it() {
+    let build = |files: &[(&str, &str)], stdin: [Stdio; 2]| {
+        let field = field(files);
+        stdin.map(|stdin| {
+            let output = field.ggr("make").stdin(stdin).output().expect("ggr can be run");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            remove(&field, "out");
+            counts(&output)
+        })
+    };
+    assert_eq!(build(&M4, [Stdio::null(), Stdio::piped()]), [(0, 1), (1, 0)]);
+    assert_eq!(build(&M4, [Stdio::piped(), Stdio::null()]), [(0, 1), (1, 0)]);
+    let asks = [("Makefile", "out:\n\tperl -e 'print -p STDIN ? 1 : 0' > $@\n")];
+    assert_eq!(build(&asks, [Stdio::null(), Stdio::null()]), [(0, 1), (1, 0)]);
+    assert_eq!(build(&asks, [Stdio::null(), Stdio::piped()]), [(0, 1), (0, 1)]);
+    let reads = [("Makefile", "out:\n\tperl -e 'print <STDIN>, 1' > $@\n")];
+    assert_eq!(build(&reads, [Stdio::null(), Stdio::null()]), [(0, 1), (1, 0)]);
+    assert_eq!(build(&reads, [Stdio::null(), Stdio::piped()]), [(0, 1), (0, 0)]);
+}
+
+#[test]
 fn the_size_of_what_is_not_made_yet_is_real() {
     Twin::new()
         .file("a.c", "int a(void) { return 1; }\n")
@@ -338,7 +359,11 @@ fn a_killed_run_leaves_no_process_and_nothing_wrong() {
         let dir = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         line.starts_with(b"perl\0") && dir == field.tree()
     };
-    assert!(!fs::read_dir("/proc").unwrap().flatten().any(|entry| perl(&entry)));
+    // A killed process is there until the kernel has taken it down.
+    while fs::read_dir("/proc").unwrap().flatten().any(|entry| perl(&entry)) {
+        assert!(std::time::Instant::now() < until, "the program goes on");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     remove(&field, "slow");
     let _ = fs::remove_file(field.tree().join("out"));
     make(&field);

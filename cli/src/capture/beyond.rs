@@ -83,9 +83,21 @@ impl Recorder {
         }
     }
 
+    /// Whether a descriptor leads where standard input leads.
+    fn is_stdin(&self, pid: u32, fd: i32) -> bool {
+        answers::stat(Path::new(&format!("/proc/{pid}/fd/{fd}")))
+            .is_ok_and(|found| (found.st_dev, found.st_ino, found.st_rdev) == self.stdin)
+    }
+
+    /// A question about what a descriptor is.
+    pub(super) fn look(&mut self, pid: u32, fd: i32) {
+        self.uses_input |= fd == 0 && self.is_stdin(pid, fd);
+    }
+
     /// `/dev/stdin` and its like: a descriptor that the program has, opened again.
     pub(super) fn reopen(&mut self, pid: u32, number: u32) {
         let found = answers::stat(Path::new(&format!("/proc/{pid}/fd/{number}")));
+        self.uses_input |= self.is_stdin(pid, number as i32);
         if number == 0 && self.input == Input::Watched || found.is_ok_and(|found| answers::is_file(&found)) {
             self.refuse("it opens one of its descriptors again");
         }
@@ -153,13 +165,17 @@ impl Recorder {
     /// Reads from what it has inherited, which nobody can compare the next time. A terminal that is an output too is one of
     /// these when it is read.
     pub(super) fn read(&mut self, pid: u32, fd: i32) {
+        if self.is_stdin(pid, fd) {
+            self.uses_input = true;
+            if self.input == Input::Watched {
+                self.refuse("it reads its standard input, a terminal or pipe");
+            }
+            return;
+        }
         let found = answers::stat(Path::new(&format!("/proc/{pid}/fd/{fd}")));
         let file = found.map(|found| (found.st_dev, found.st_ino, found.st_rdev));
         if file.is_ok_and(|file| self.outputs.is_inherited(file)) {
-            self.refuse(match fd {
-                0 => "it reads its standard input, a terminal or pipe",
-                _ => "it uses a descriptor that it has inherited",
-            });
+            self.refuse("it uses a descriptor that it has inherited");
         }
     }
 

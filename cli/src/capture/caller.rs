@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 const MAX_INHERITED: usize = 16;
 
 /// Hashed in front of every key: another version of what is recorded, another key.
-const KEY_VERSION: &[u8] = b"ggr capture key 1";
+const KEY_VERSION: &[u8] = b"ggr capture key 2";
 
 /// Variables that differ from one run of a build to the next and that no generator writes into what it makes: make's own
 /// notes to its children, and what a login leaves behind. SPECIFICATION.md lists them.
@@ -68,9 +68,11 @@ pub(super) struct Caller {
     pub(super) fds: [OwnedFd; 3],
     /// Standard input.
     pub(super) input: Input,
+    /// Where standard input leads.
+    pub(super) stdin: Sink,
     /// Where standard output and standard error lead; nothing for the null device.
     pub(super) sinks: [Option<Sink>; 2],
-    /// Further descriptors, and where they lead; standard input among them if it cannot be compared.
+    /// Further descriptors, and where they lead.
     others: Vec<(u32, Sink)>,
     terminals: [bool; 3],
 }
@@ -82,7 +84,7 @@ impl Caller {
     /// Says why a program that is called so is not captured.
     pub(super) fn of(pid: u32) -> Result<Self, &'static str> {
         let gone = |_| "its caller has ended";
-        let mut others = others(pid).map_err(gone)??;
+        let others = others(pid).map_err(gone)??;
         if !status_field(pid, "SigBlk:").is_ok_and(|bits| bits.trim_start_matches('0').is_empty()) {
             return Err("its caller blocks signals");
         }
@@ -101,16 +103,16 @@ impl Caller {
             }
         }
         let input = input(&fds[0]).map_err(|_| "its standard input cannot be looked at")?;
-        if let (Input::Watched, Some(file)) = (input, sink(&fds[0])) {
-            others.push((0, file));
-        }
+        let stdin = rustix::fs::fstat(&fds[0]).map_err(|_| "its standard input cannot be looked at")?;
         let sinks = [sink(&fds[1]), sink(&fds[2])];
         let terminals = [0, 1, 2].map(|n| rustix::termios::isatty(&fds[n]));
-        Ok(Self { fds, input, sinks, others, terminals })
+        Ok(Self { fds, input, stdin: (stdin.st_dev, stdin.st_ino, stdin.st_rdev), sinks, others, terminals })
     }
 
-    /// The key of its command.
-    pub(super) fn key(&self, request: &Request) -> Hash {
+    /// The key of its command: for runs that care for their standard input, or for runs that do not. Of the jobs that make
+    /// runs side by side one has the input of make, and all others have a pipe that nobody writes to; which one has it is
+    /// chance.
+    pub(super) fn key(&self, request: &Request, with_input: bool) -> Hash {
         let mut bytes = Vec::new();
         let mut put = |field: &[u8]| {
             bytes.extend_from_slice(&(field.len() as u64).to_le_bytes());
@@ -123,21 +125,23 @@ impl Caller {
         put(&(request.args.len() as u64).to_le_bytes());
         request.args.iter().for_each(|arg| put(arg));
         request.env.iter().filter(|variable| !is_volatile(variable)).for_each(|variable| put(variable));
-        put(format!("{:?} {:?}", self.input, self.terminals).as_bytes());
+        put(format!("{:?} {:?}", self.terminals, with_input.then_some(self.input)).as_bytes());
         put(&[u8::from(self.sinks[0] == self.sinks[1])]);
         Hash::of(&bytes)
     }
 
     /// The descriptors whose use is told, as text.
     pub(super) fn watched_descriptors(&self) -> String {
-        self.others.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(",")
+        let others = self.others.iter().map(|(number, _)| *number);
+        std::iter::once(0).chain(others).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// Its outputs, for whoever watches the run.
     pub(super) fn outputs(&self) -> Outputs {
+        let stdin = (self.input == Input::Watched).then_some(self.stdin);
         Outputs {
             sinks: self.sinks,
-            others: self.others.iter().map(|(_, file)| *file).collect(),
+            others: self.others.iter().map(|(_, file)| *file).chain(stdin).collect(),
             fds: [1, 2].map(|n| self.fds[n].try_clone().ok()),
         }
     }
@@ -306,6 +310,7 @@ mod tests {
         Caller {
             fds: [null(), null(), null()],
             input: Input::Null,
+            stdin: (0, 0, 0),
             sinks: [None; 2],
             others: Vec::new(),
             terminals: [false; 3],
@@ -314,15 +319,17 @@ mod tests {
 
     #[test]
     fn volatile_variables_do_not_count_and_all_else_does() {
-        let key = |env: &[&str]| caller().key(&request(env));
+        let key = |env: &[&str]| caller().key(&request(env), true);
         assert_eq!(key(&["A=1", "MAKEFLAGS=-j2", "_=/usr/bin/m4"]), key(&["A=1", "MAKEFLAGS= -j8"]));
         assert_ne!(key(&["A=1"]), key(&["A=2"]));
         let mut other = caller();
         other.input = Input::File(BlobId::of(b"x"), 0);
-        assert_ne!(other.key(&request(&[])), key(&[]));
+        assert_ne!(other.key(&request(&[]), true), key(&[]));
+        assert_eq!(other.key(&request(&[]), false), caller().key(&request(&[]), false));
+        assert_ne!(other.key(&request(&[]), false), other.key(&request(&[]), true));
         let mut argument = request(&[]);
         argument.args = vec![b"m4".to_vec(), b"a".to_vec(), b".m4".to_vec()];
-        assert_ne!(caller().key(&argument), key(&[]));
+        assert_ne!(caller().key(&argument, true), key(&[]));
     }
 
     #[test]

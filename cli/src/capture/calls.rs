@@ -51,6 +51,8 @@ pub(super) enum Access {
     Move(Option<i32>, i32),
     /// Reads from a descriptor that is watched, or makes another descriptor of it.
     Read(i32),
+    /// Asks what a descriptor that is watched is.
+    Look(i32),
     /// Does nothing that matters.
     Nothing,
     /// Makes a socket of this family.
@@ -159,8 +161,9 @@ static TABLE: &[(i64, Decode)] = &[
     (libc::SYS_open_by_handle_at, |_| Access::Refused("it opens files by handle")),
 ];
 
-/// Watched only for descriptors that the program inherits and whose bytes cannot be compared (a terminal or pipe): reads of
-/// them, and what makes other descriptors of them.
+/// Watched only for standard input, and for descriptors that the program inherits and whose bytes cannot be compared (a
+/// terminal or pipe): reads of them, questions about them, and what makes other descriptors of them. Not watched is who asks
+/// whether he could move about in them (`lseek`): perl and m4 do when they start, whatever comes of it.
 static ON_INHERITED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -172,6 +175,7 @@ static ON_INHERITED: &[i64] = &[
     libc::SYS_dup2,
     libc::SYS_dup3,
     libc::SYS_fcntl,
+    libc::SYS_fstat,
 ];
 
 /// The numbers of the calls that are watched with any arguments.
@@ -190,6 +194,7 @@ pub(super) fn decode(data: &seccomp_data) -> Access {
     match TABLE.iter().find(|(row, _)| *row == number) {
         Some((_, decode)) => decode(&data.args),
         None if number == libc::SYS_fcntl && !duplicates(data.args[1] as i32) => Access::Nothing,
+        None if number == libc::SYS_fstat => Access::Look(data.args[0] as i32),
         None => Access::Read(data.args[0] as i32),
     }
 }

@@ -15,7 +15,7 @@ use ggr_ir::BlobId;
 
 use super::answers;
 use super::beyond::RandomNames;
-use super::caller::{Caller, Input, Outputs};
+use super::caller::{Caller, Input, Outputs, Sink};
 use super::calls::{self, Access, At};
 use super::places::{self, Place};
 use crate::coordinator::Session;
@@ -59,6 +59,9 @@ pub(super) struct Recorder {
     session: Arc<Session>,
     pub(super) outputs: Outputs,
     pub(super) input: Input,
+    pub(super) stdin: Sink,
+    /// Whether the run would be another one with another standard input.
+    pub(super) uses_input: bool,
     pub(super) socket: PathBuf,
     umask: u32,
     pub(super) facts: Vec<(Question, Answer)>,
@@ -82,6 +85,8 @@ impl Recorder {
             session,
             outputs: caller.outputs(),
             input: caller.input,
+            stdin: caller.stdin,
+            uses_input: false,
             socket,
             umask,
             facts: Vec::new(),
@@ -134,6 +139,7 @@ impl Recorder {
             Access::WritePieces(fd, address, count) => self.write_pieces(pid, fd, address, count),
             Access::Move(from, to) => self.moved(pid, from, to),
             Access::Read(fd) => self.read(pid, fd),
+            Access::Look(fd) => self.look(pid, fd),
             Access::Nothing => {}
             Access::Socket(family) => {
                 if family != libc::AF_UNIX {
@@ -152,7 +158,8 @@ impl Recorder {
     fn path(&mut self, pid: u32, at: At) -> Option<String> {
         match places::place(pid, at) {
             Place::Path(path) => return Some(path),
-            Place::Descriptor | Place::Nothing | Place::OwnDescriptor(_) => {}
+            Place::Descriptor => self.look(pid, at.dir),
+            Place::Nothing | Place::OwnDescriptor(_) => {}
             Place::Device(_) | Place::Random => {}
             Place::Unnamed => self.refuse("a path that it uses is not UTF-8"),
         }

@@ -8,7 +8,6 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use ggr_backends::store::captures::{Answer, Ask, Known, Run};
-use ggr_ir::Hash;
 use ggr_ir::protocol::launcher::{Reply, Request};
 
 use super::caller::{Caller, Sink};
@@ -171,7 +170,7 @@ fn leave_behind(call: &Call, listener: OwnedFd, mut child: Child) {
 
 impl Ended {
     /// Remembers the run if that can be done, and answers the caller. The program has printed by itself.
-    pub(super) fn finish(mut self, call: &Call, caller: &Caller, key: Hash, mut known: Known) -> Reply {
+    pub(super) fn finish(mut self, call: &Call, caller: &Caller) -> Reply {
         let signal = self.status & 0x7f;
         if signal != 0 {
             call.note_here("it was ended by a signal", self.took, Vec::new());
@@ -180,6 +179,9 @@ impl Ended {
         let code = (self.status >> 8) as u8;
         let reply = Reply::Exit { code, stdout: Vec::new(), stderr: Vec::new() };
         self.recorder.settle_names();
+        let key = caller.key(&call.request, self.recorder.uses_input);
+        let captures = &call.session.capture().captures;
+        let mut known = captures.get(key);
         let lasting = self.recorder.refused.clone();
         let run = match &lasting {
             Some(why) => Err(why.clone()),
@@ -201,7 +203,7 @@ impl Ended {
         }
         known.refused = lasting.map(|why| (why, known.refused.map_or(0, |(_, times)| times) + 1));
         // What cannot be written is not remembered, as on a full disk.
-        let _ = call.session.capture().captures.put(key, known);
+        let _ = captures.put(key, known);
         reply
     }
 
@@ -225,7 +227,7 @@ impl Ended {
             effects,
             stdout: put(&self.recorder.printed[0])?,
             stderr: put(&self.recorder.printed[1])?,
-            stdin_end: caller.input_position(),
+            stdin_end: caller.input_position().filter(|_| self.recorder.uses_input),
             took_us: self.took.as_micros() as u64,
             facts: std::mem::take(&mut self.recorder.facts),
         })

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ggr_backends::store::captures::{Answer, Captures, Known, Question, Run};
+use ggr_ir::Hash;
 use ggr_ir::protocol::launcher::{Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -209,31 +210,34 @@ impl Call {
             Ok(caller) => caller,
             Err(why) => return self.plain_because(why),
         };
-        let key = caller.key(&self.request);
-        let mut known = capture.captures.get(key);
-        if let Some((why, times)) = &known.refused
-            && *times >= PATIENCE
-        {
-            return self.plain_because(why);
-        }
-        if let Some(reply) = self.look_up(&caller, &mut known) {
-            // Only the order of the runs has changed.
-            let _ = capture.captures.put(key, known);
-            return reply;
+        for with_input in [false, true] {
+            let key = caller.key(&self.request, with_input);
+            let mut known = capture.captures.get(key);
+            if let Some((why, times)) = &known.refused
+                && *times >= PATIENCE
+            {
+                return self.plain_because(why);
+            }
+            if let Some(reply) = self.look_up(&caller, key, &mut known) {
+                return reply;
+            }
         }
         match run::run(self, &caller, stop) {
-            Ok(ended) => ended.finish(self, &caller, key, known),
+            Ok(ended) => ended.finish(self, &caller),
             Err(error) => self.plain_because(&format!("it cannot be watched: {error}")),
         }
     }
 
     /// Repeats a remembered run, if one fits.
-    fn look_up(&self, caller: &Caller, known: &mut Known) -> Option<Reply> {
+    fn look_up(&self, caller: &Caller, key: Hash, known: &mut Known) -> Option<Reply> {
         let at = find(&self.session, &known.runs)?;
-        let run = known.runs.remove(at);
-        let reply = self.repeat(caller, &run);
-        known.runs.insert(0, run);
-        reply.ok()
+        let reply = self.repeat(caller, &known.runs[at]).ok()?;
+        if at > 0 {
+            known.runs[..=at].rotate_right(1);
+            // Only the order of the runs has changed.
+            let _ = self.session.capture().captures.put(key, std::mem::take(known));
+        }
+        Some(reply)
     }
 
     fn repeat(&self, caller: &Caller, run: &Run) -> io::Result<Reply> {
