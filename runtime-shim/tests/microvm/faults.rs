@@ -1,5 +1,7 @@
 //! What goes wrong in a guest costs that guest, and the next job is served.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ggr_backends::backend::Backend;
@@ -20,18 +22,21 @@ async fn serves(place: &mut Place) {
     assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "the next job is served: {attempt:?}");
 }
 
-/// The QEMUs that this process has started.
-fn guests() -> Vec<i32> {
+/// The QEMUs of this place: other tests of this process have theirs, which are none of our business.
+fn guests(place: &Path) -> Vec<i32> {
     let me = std::process::id();
     let children = std::fs::read_dir(format!("/proc/{me}/task")).unwrap().flatten();
     let children = children.flat_map(|task| {
         let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         text.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()).collect::<Vec<_>>()
     });
-    let is_qemu = |pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("qemu"))
+    // A guest's memory is a file of its place, named on the command line.
+    let place = place.as_os_str().as_bytes();
+    let ours = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.windows(place.len()).any(|part| part == place)
     };
-    children.filter(is_qemu).collect()
+    children.filter(ours).collect()
 }
 
 #[tokio::test]
@@ -42,9 +47,12 @@ async fn a_guest_that_is_killed_or_hangs_or_has_no_memory_costs_itself_alone() {
 
     let lasts = sh(&mut place.kit, "sleep 300", &[]);
     for signal in [Signal::KILL, Signal::STOP] {
+        let at = place.path().to_owned();
         let struck = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            for pid in guests() {
+            let guests = guests(&at);
+            assert_eq!(guests.len(), 1, "one slot, one guest");
+            for pid in guests {
                 kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
             }
         };
@@ -65,9 +73,10 @@ async fn a_guest_that_is_killed_or_hangs_or_has_no_memory_costs_itself_alone() {
     assert!(matches!(infra(&attempt), InfraFailure::DeadlinePassed), "{attempt:?}");
     serves(&mut place).await;
 
+    let at = place.path().to_owned();
     drop(place);
     let limit = Instant::now() + Duration::from_secs(10);
-    while !guests().is_empty() {
+    while !guests(&at).is_empty() {
         assert!(Instant::now() < limit, "a guest outlives its pool");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

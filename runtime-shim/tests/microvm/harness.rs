@@ -40,6 +40,11 @@ impl Place {
         Some(Self { dir, kit, backend })
     }
 
+    /// Where everything of this place is.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn bytes(&self, id: BlobId) -> Vec<u8> {
         FsStore::new(self.dir.path()).get_bytes(id).unwrap()
     }
