@@ -139,3 +139,31 @@ fn bench_start_handoff_and_density_make_their_tables() {
     };
     assert!(idle("one toolchain") < idle("a copy each"), "{weighed}");
 }
+
+#[test]
+fn bench_launcher_has_every_way_side_by_side() {
+    let field = Field::new();
+    let table = json("bench_launcher_has_every_way_side_by_side", &field, "bench launcher -n 5").unwrap();
+    let rows = rows(&table);
+    assert_eq!(rows.len(), 4);
+    // ccache is installed by tests/setup.
+    all_measured(rows, "p50_us");
+}
+
+#[test]
+fn bench_model_makes_the_thunks_of_a_log_again() {
+    let field = Field::new();
+    fs::write(field.tree().join("a.c"), "#include <stdio.h>\nint main(void) { return 0; }\n").unwrap();
+    let built =
+        field.ggr("-q --json=log sh -c").arg("gcc -c a.c && gcc a.o -o a && gcc --version").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let passes = json("bench_model_makes_the_thunks_of_a_log_again", &field, "bench model log").unwrap();
+    let passes = rows(&passes);
+    assert_eq!(passes.len(), 3);
+    for pass in passes {
+        assert_eq!((number(pass, "calls"), number(pass, "thunks")), (3.0, 2.0), "{pass}");
+        assert_eq!(number(pass, "run_here"), 1.0, "{pass}");
+    }
+    let empty = field.ggr("bench model /dev/null").output().unwrap();
+    assert_eq!(empty.status.code(), Some(116), "{}", String::from_utf8_lossy(&empty.stderr));
+}

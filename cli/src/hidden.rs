@@ -6,6 +6,7 @@ use std::path::Path;
 use ggr_shim::worker::{Isolation, WorkerOptions};
 
 use crate::capture;
+use crate::commands::bench::launcher;
 use crate::coordinator::keeper;
 use crate::intercept::{door, enter, supervisor};
 
@@ -26,6 +27,7 @@ pub(crate) fn dispatch(args: &[OsString]) -> Option<u8> {
             [repo] => status(keeper::run(Path::new(repo)).is_ok()),
             _ => FAILED,
         }),
+        launcher::CALLS => Some(status(launcher::make_calls(rest).is_some())),
         "__linger" => {
             let listener = rest.first().and_then(|number| number.to_str()?.parse().ok())?;
             supervisor::linger(listener);

@@ -93,8 +93,8 @@ impl Workshop {
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
         let models = Arc::new(open_models(context, &repo)?);
         let captures = Captures::new(&store_root, store.clone());
-        let capture = Capture::new(captures, captured_programs(context, &models))
-            .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
+        let capture =
+            Capture::new(captures).map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
@@ -161,12 +161,14 @@ impl Workshop {
         }
         let path = context.env.value("PATH").unwrap_or_default();
         let tools = self.models.tool_files(&std::env::split_paths(path).collect::<Vec<_>>());
+        let programs = captured_programs(context, &tools);
+        self.session.capture().set_programs(programs.clone());
         let intercept = context.config.intercept.value;
         let mut interception = Interception {
             launcher: dir.join("launcher"),
             socket,
             tools,
-            programs: self.session.capture().programs().iter().cloned().collect(),
+            programs: programs.into_iter().collect(),
             path: path.to_owned(),
             catch: if intercept == Intercept::Off { Catch::Nothing } else { Catch::Mounts },
             watch: intercept != Intercept::Off,
@@ -215,16 +217,14 @@ impl Workshop {
 ///
 /// None for an ordinary user: a process in the build's user namespace may not look through the coordinator's root
 /// (`PTRACE_MODE_READ` from a child namespace), which is how a launcher becomes the program that it stands for.
-fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
+fn captured_programs(context: &Context, tools: &[PathBuf]) -> BTreeSet<PathBuf> {
     if !rustix::process::geteuid().is_root() {
         return BTreeSet::new();
     }
     let path = context.env.value("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
     let mut programs = context.config.capture.value.files(&dirs);
-    for tool in models.tool_files(&dirs) {
-        programs.remove(&tool);
-    }
+    programs.retain(|program| tools.binary_search(program).is_err());
     programs
 }
 

@@ -152,7 +152,7 @@ impl Models {
         for entry in entries {
             let name = entry.file_name();
             if let Some(name) = name.to_str().filter(|name| self.is_tool(name))
-                && let Ok(real) = fs::canonicalize(entry.path())
+                && let Some(real) = real_file(&entry)
                 && self.stands(&real, name)
             {
                 files.insert(real);
@@ -176,6 +176,13 @@ impl Models {
         let own = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         executable && (self.is_users(called) || (self.is_tool(own) && !is_script(real)))
     }
+}
+
+/// The file that an entry of a directory leads to, whose own path has no symlink. (Most are files themselves, and the entry
+/// says so: `canonicalize` looks at each part of each path, 600 system calls on a usual `PATH`.)
+pub fn real_file(entry: &fs::DirEntry) -> Option<PathBuf> {
+    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+    if is_file { Some(entry.path()) } else { fs::canonicalize(entry.path()).ok() }
 }
 
 fn is_script(file: &Path) -> bool {

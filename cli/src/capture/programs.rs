@@ -6,6 +6,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ggr_models::models::real_file;
+
 /// Programs that make sources and documents out of files, and the interpreters that scripts of that kind are written for.
 /// They run for longer than it takes to watch them. What every configure script calls a thousand times (sed, awk, grep) and
 /// what runs whole builds (make, ninja, cmake) is not here.
@@ -101,10 +103,7 @@ impl Selection {
         let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
         let selected =
             entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| self.names(name)));
-        selected
-            .filter_map(|entry| fs::canonicalize(entry.path()).ok())
-            .filter(|file| is_program(file))
-            .collect()
+        selected.filter_map(|entry| real_file(&entry)).filter(|file| is_program(file)).collect()
     }
 }
 

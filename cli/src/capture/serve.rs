@@ -27,7 +27,7 @@ const PATIENCE: u32 = 2;
 /// What capturing needs in a session.
 pub(crate) struct Capture {
     pub(super) captures: Captures,
-    programs: BTreeSet<PathBuf>,
+    programs: OnceLock<BTreeSet<PathBuf>>,
     socket: OnceLock<PathBuf>,
     /// The helpers of runs that are under way, with what was found out about each by others than its watcher.
     running: Mutex<HashMap<u32, Option<String>>>,
@@ -42,15 +42,15 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// Captures these programs (real files).
+    /// Captures no program yet.
     ///
     /// # Errors
     /// If no pipe can be made.
-    pub(crate) fn new(captures: Captures, programs: BTreeSet<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn new(captures: Captures) -> io::Result<Self> {
         let (ending, going) = io::pipe()?;
         Ok(Self {
             captures,
-            programs,
+            programs: OnceLock::new(),
             socket: OnceLock::new(),
             running: Mutex::default(),
             open: watch::Sender::new(0),
@@ -70,9 +70,15 @@ impl Capture {
         self.socket.get().cloned().unwrap_or_default()
     }
 
-    /// The real files of the programs that are captured.
-    pub(crate) fn programs(&self) -> &BTreeSet<PathBuf> {
-        &self.programs
+    /// Names the programs to capture (real files), before the build starts.
+    pub(crate) fn set_programs(&self, programs: BTreeSet<PathBuf>) {
+        // A second pass over the build has the same ones.
+        let _ = self.programs.set(programs);
+    }
+
+    /// Whether this real file is a program that is captured.
+    pub(crate) fn captures(&self, program: &Path) -> bool {
+        self.programs.get().is_some_and(|programs| programs.contains(program))
     }
 
     /// A modelled tool was called by process `pid`: if that is part of a captured run, the run is not remembered, and its

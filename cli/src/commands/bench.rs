@@ -3,6 +3,8 @@
 mod density;
 mod handoff;
 mod keepalive;
+pub(crate) mod launcher;
+mod model;
 mod net;
 mod start;
 
@@ -44,6 +46,8 @@ enum What {
         #[arg(default_value = "2")]
         time: String,
     },
+    Launcher(launcher::Args),
+    Model(model::Args),
     Net(net::Args),
     Keepalive(keepalive::Args),
     Start(start::Args),
@@ -56,6 +60,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     match &args.what {
         What::Scale { thunks } => scale(context, *thunks),
         What::Sleep { sleepers, time } => sleep(context, *sleepers, time),
+        What::Launcher(args) => launcher::run(context, args),
+        What::Model(args) => model::run(context, args),
         What::Net(args) => net::run(context, args),
         What::Keepalive(args) => keepalive::run(context, args),
         What::Start(args) => start::run(context, args),

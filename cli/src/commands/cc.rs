@@ -76,7 +76,7 @@ fn execute(command: &[OsString]) -> Result<ExitCode, Error> {
 }
 
 /// The real file of a tool, as a shell would find it.
-fn find(context: &Context, name: &OsStr) -> Result<PathBuf, Error> {
+pub(super) fn find(context: &Context, name: &OsStr) -> Result<PathBuf, Error> {
     let not_found = || Error::CommandNotFound(name.to_string_lossy().into_owned());
     let path = context.env.value("PATH").unwrap_or_default();
     let candidates: Vec<PathBuf> = match Path::new(name).components().count() > 1 {

@@ -1,6 +1,6 @@
 //! ggr's commands, one file each: an `Args` struct whose doc comment is its help, and a function of steps.
 
-mod bench;
+pub(crate) mod bench;
 mod cc;
 mod collect;
 mod completions;

@@ -71,7 +71,7 @@ pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::
     let frame = read_frame(&mut stream).await?;
     let request = session.resolve(Request::from_frame(&frame)?);
     let tool = PathBuf::from(os(request.program.clone()));
-    if session.capture().programs().contains(&tool) {
+    if session.capture().captures(&tool) {
         return capture::serve(session, stream, pid, request).await;
     }
     session.capture().note_model(pid, &tool);

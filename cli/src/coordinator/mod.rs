@@ -29,8 +29,9 @@ use std::time::Duration;
 pub(crate) use build::{descendants, open_for_writing, receive};
 pub(crate) use call::{Answer, Call, decide};
 pub(crate) use callers::ancestor;
-pub(crate) use placeholders::fill_in_place;
+pub(crate) use placeholders::{Placeholders, fill_in_place};
 pub(crate) use session::{Output, Parts, Session};
+pub(crate) use view::View;
 
 pub(crate) use build::StartError;
 use build::{Build, Start};
