@@ -1,6 +1,6 @@
 //! Builds of every shape: however the compiler is named and whoever calls it, `ggr` gives what the plain build gives.
 
-use crate::twin::Twin;
+use crate::twin::{Field, Twin};
 
 const MAIN: &str = "#include \"util.h\"\nint main(void) { return util(0); }\n";
 const UTIL: &str = "#include \"util.h\"\nint util(int x) { return x; }\n";
@@ -310,4 +310,70 @@ fn a_build_in_a_path_with_blanks_and_signs() {
         .file("a b/h h.h", "#define H 1\n")
         .build("make")
         .same();
+}
+
+/// A call that fails: what it printed, and the events of its run.
+fn failing(field: &Field, command: &str) -> (String, Vec<String>) {
+    let plain = field.command("sh").args(["-c", command]).output().unwrap();
+    let ggr = field.ggr("-q --json=events sh -c").arg(command).output().unwrap();
+    assert_eq!(ggr.status, plain.status, "{command}");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(
+        (text(&ggr.stdout), text(&ggr.stderr)),
+        (text(&plain.stdout), text(&plain.stderr)),
+        "{command}"
+    );
+    let log = std::fs::read_to_string(field.tree().join("events")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let names = events.filter_map(|event| Some(event["event"].as_str()?.to_owned())).collect();
+    (text(&ggr.stderr), names)
+}
+
+#[test]
+fn a_failure_is_said_again_while_all_that_the_call_reads_is_the_same() {
+    let field = Field::new();
+    let write = |name: &str, text: &str| std::fs::write(field.tree().join(name), text).unwrap();
+    write("missing.c", "#include \"later.h\"\nint x;\n");
+    write("error.c", "#error this way or that\n");
+    write("wrong.c", "int f(void) { return y; }\n");
+    write("link.c", "int g(void);\nint main(void) { return g(); }\n");
+    for command in [
+        "gcc -c missing.c",
+        "gcc -MM missing.c error.c",
+        "gcc -MM error.c 2>&1",
+        "gcc -c wrong.c",
+        "gcc -c link.c && gcc link.o -o link",
+    ] {
+        let (first, _) = failing(&field, command);
+        assert!(first.contains("error") || command.ends_with("2>&1"), "{command}: {first}");
+        let (again, events) = failing(&field, command);
+        assert_eq!(again, first, "{command}");
+        let ran = events.iter().filter(|event| ["started", "ran_here"].contains(&event.as_str())).count();
+        assert_eq!(ran, 0, "{command}: {events:?}");
+        assert!(events.iter().any(|event| event == "cache_hit"), "{command}: {events:?}");
+    }
+    write("later.h", "");
+    write("wrong.c", "int y;\nint f(void) { return y; }\n");
+    for command in ["gcc -c missing.c", "gcc -c wrong.c"] {
+        let output = field.ggr("-q sh -c").arg(command).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+}
+
+#[test]
+fn a_failure_leaves_an_old_object_as_gcc_does() {
+    let field = Field::new();
+    std::fs::write(field.tree().join("a.c"), "int f(void) { return y; }\n").unwrap();
+    let object = field.tree().join("a.o");
+    std::fs::write(&object, "old").unwrap();
+    failing(&field, "gcc -c a.c");
+    let left = std::fs::read_to_string(&object).ok();
+    std::fs::remove_file(&object).ok();
+    failing(&field, "gcc -c a.c");
+    for round in 0..3 {
+        std::fs::write(&object, "old").unwrap();
+        let output = field.ggr("-q gcc -c a.c").output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "round {round}");
+        assert_eq!(std::fs::read_to_string(&object).ok(), left, "round {round}");
+    }
 }

@@ -135,6 +135,13 @@ impl ThunkId {
         self.0
     }
 
+    /// The id under which it is recorded that this thunk fails, with what it said then. `together`: as one text, since both
+    /// its outputs led to one file.
+    pub fn of_failure(self, together: bool) -> Self {
+        let what: &[u8] = if together { b"ggr failure 1 together" } else { b"ggr failure 1" };
+        Self(Hash::of(&[what, self.0.as_bytes()].concat()))
+    }
+
     /// A made-up id, for schedulers' tests and synthetic graphs.
     pub fn synthetic(number: u64) -> Self {
         Self(Hash::of(&number.to_le_bytes()))

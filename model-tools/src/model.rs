@@ -169,6 +169,8 @@ pub struct Plan {
     pub deferrable: bool,
     /// Whether the result may be recorded (`__DATE__` and its like make it not so).
     pub cacheable: bool,
+    /// The tool is known to fail, and to leave nothing: a header is missing, or there is an `#error`.
+    pub fails: bool,
     /// What to call it in front of the user, as `gcc foo.o`.
     pub label: String,
     /// Whether the thunks are stages of one program's run.

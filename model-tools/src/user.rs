@@ -90,6 +90,7 @@ impl User {
             written: Vec::new(),
             deferrable: false,
             cacheable: self.tool.cache,
+            fails: false,
             label: format!("{} {shown}", self.tool.name()),
             stages: Stages::None,
         })

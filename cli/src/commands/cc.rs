@@ -61,7 +61,7 @@ fn call(context: &Context, tool: &Path, command: &[OsString]) -> Option<Call> {
         dir: context.dir.clone(),
         stderr_is_terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
-    Some(Call { invocation, umask: umask(), deferral: false.into(), pid: std::process::id() })
+    Some(Call { deferral: false.into(), ..Call::new(invocation, umask(), std::process::id()) })
 }
 
 fn umask() -> u32 {

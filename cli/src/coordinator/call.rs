@@ -9,11 +9,13 @@ use ggr_backends::drive::Finished;
 use ggr_backends::scheduler::Urgency;
 use ggr_ir::ThunkId;
 use ggr_ir::protocol::launcher::{self, Reply, Request};
+use ggr_models::gcc::PREPROCESSOR_FAILS;
 use ggr_models::{Invocation, Modelled, Plan, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::deferred;
+use super::failing;
 use super::held_back;
 use super::session::{Ended, Session};
 use super::stages;
@@ -33,9 +35,18 @@ pub(crate) struct Call {
     pub(crate) deferral: OnceLock<bool>,
     /// The launcher.
     pub(crate) pid: u32,
+    /// Whether the invocation has the caller's whole environment; a variable that is not UTF-8 is left out.
+    pub(crate) is_whole: bool,
+    /// How its thunk failed in the sandbox.
+    pub(crate) doubt: OnceLock<failing::Doubt>,
 }
 
 impl Call {
+    /// A call of this process that has not been looked at.
+    pub(crate) fn new(invocation: Invocation, umask: u32, pid: u32) -> Self {
+        Self { invocation, umask, deferral: OnceLock::new(), pid, is_whole: true, doubt: OnceLock::new() }
+    }
+
     /// Whether it may be answered before the tool has run. Looks at the callers on the first use, which costs some dozen
     /// system calls: a call whose result is recorded never asks.
     pub(crate) fn may_defer(&self, session: &Session) -> bool {
@@ -122,6 +133,7 @@ fn os(bytes: Vec<u8>) -> std::ffi::OsString {
 fn understand(pid: u32, request: Request) -> Option<Call> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
     let mut env = BTreeMap::new();
+    let variables = request.env.len();
     for variable in request.env {
         // A variable that is not UTF-8 is not on any allow-list, so it would not be passed on anyway.
         if let Some((name, value)) = text(variable).as_deref().and_then(|v| v.split_once('=')) {
@@ -135,7 +147,8 @@ fn understand(pid: u32, request: Request) -> Option<Call> {
         dir: text(request.dir)?.into(),
         stderr_is_terminal: stderr_is_terminal(pid),
     };
-    Some(Call { invocation, umask: request.umask, deferral: OnceLock::new(), pid })
+    let is_whole = invocation.env.len() == variables;
+    Some(Call { is_whole, ..Call::new(invocation, request.umask, pid) })
 }
 
 fn stderr_is_terminal(pid: u32) -> bool {
@@ -188,6 +201,9 @@ pub(crate) async fn decide(session: &Arc<Session>, call: &Call) -> Answer {
 }
 
 async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
+    if plan.fails {
+        return fail(session, call, &plan).await;
+    }
     let plan = stages::chosen(session, plan);
     let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
     let Some(&last) = ids.last() else { return Answer::quiet() };
@@ -199,6 +215,10 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     if !hold_back && let Some(reductions) = stages::look_up(session, &plan, &ids) {
         session.note_hit(&plan, &ids);
         return finish(session, call, &plan, &reductions);
+    }
+    if !hold_back && let Some(answer) = failing::recall(session, call, &plan).await {
+        session.note_hit(&plan, &ids);
+        return answer;
     }
     let defer = defer();
     session.keep_thunks(&plan);
@@ -222,8 +242,28 @@ async fn run_plan(session: &Arc<Session>, call: &Call, plan: Plan) -> Answer {
     }
     match stages::outcome(session, &plan, &ids, Urgency::Awaited).await {
         Ok(reductions) => finish(session, call, &plan, &reductions),
-        Err(ended) => Answer::RunHere(ended),
+        Err(ended) => {
+            if let Ended::ToolFailed(failure) = &ended
+                && let Some(doubt) = failing::Doubt::of(session, &plan, failure)
+            {
+                // A call has one plan.
+                let _ = call.doubt.set(doubt);
+            }
+            Answer::RunHere(ended)
+        }
     }
+}
+
+/// A call that is known to fail: says what it said before, or runs here.
+async fn fail(session: &Arc<Session>, call: &Call, plan: &Plan) -> Answer {
+    let ids: Vec<ThunkId> = plan.thunks.iter().map(|(thunk, _)| thunk.id()).collect();
+    if let Some(answer) = failing::recall(session, call, plan).await {
+        session.note_traced(plan, &ids);
+        session.note_hit(plan, &ids);
+        return answer;
+    }
+    let ran = failing::run(session, call, plan).await;
+    ran.unwrap_or_else(|| Answer::RunHere(Ended::Modelled(Reason::Other(PREPROCESSOR_FAILS.into()))))
 }
 
 /// Writes the results where the tool would have, and answers with what it printed.

@@ -5,6 +5,7 @@ mod build;
 mod call;
 mod callers;
 mod deferred;
+mod failing;
 pub(crate) mod heal;
 mod held_back;
 pub(crate) mod keeper;

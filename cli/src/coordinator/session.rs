@@ -219,6 +219,11 @@ impl Session {
         (self.nowhere)().map(|why| format!("there are no sandboxes here: {why}"))
     }
 
+    /// Whether calls are caught through `PATH`.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.links().is_some()
+    }
+
     fn links(&self) -> Option<Arc<Links>> {
         self.links.read().expect("no holder panics").clone()
     }

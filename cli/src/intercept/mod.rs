@@ -11,4 +11,4 @@ pub(crate) mod filter;
 pub(crate) mod supervisor;
 pub(crate) mod sys;
 
-pub(crate) use sys::{inherit, kill};
+pub(crate) use sys::{inherit, kill, with_umask};

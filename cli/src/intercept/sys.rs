@@ -122,6 +122,18 @@ pub(crate) fn inherit(command: &mut std::process::Command, fd: BorrowedFd<'_>) {
     }
 }
 
+/// Has a command start with this file mode creation mask.
+pub(crate) fn with_umask(command: &mut std::process::Command, mask: u32) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec the closure makes one system call, which cannot fail, and touches no memory.
+    unsafe {
+        command.pre_exec(move || {
+            libc::umask(mask);
+            Ok(())
+        });
+    }
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub(crate) fn kill(pid: i32, signal: i32) {
     // SAFETY: kill touches no memory of ours.

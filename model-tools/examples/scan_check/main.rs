@@ -78,7 +78,7 @@ fn compare(scanner: &Scanner, files: &RealFiles, unit: &Unit, count: &mut Count,
     let ours = scanner.scan(&unit.request, files);
     if !real.status.success() {
         count.gcc_failed += 1;
-        if ours.is_ok() {
+        if ours.is_ok_and(|scan| !scan.fails) {
             count.gcc_failed_but_scanned += 1;
         }
         return;
@@ -91,6 +91,10 @@ fn compare(scanner: &Scanner, files: &RealFiles, unit: &Unit, count: &mut Count,
         Err(other) => {
             count.different += 1;
             println!("{}: {other}", unit.request.source);
+        }
+        Ok(scan) if scan.fails => {
+            count.different += 1;
+            println!("DIFFERENT {}: gcc does not fail", unit.request.source);
         }
         Ok(scan) => {
             let ours = depfile(&scan, &[default_target(&unit.request.source)], &DepfileOptions::default());

@@ -234,6 +234,7 @@ impl<'a> Draft<'a> {
             written: Vec::new(),
             deferrable: self.deferrable,
             cacheable: true,
+            fails: false,
             label,
             stages: Stages::None,
         }))

@@ -15,7 +15,7 @@ use super::source::{Language, Personality};
 use super::stages::Stager;
 use super::stop::Stop;
 use super::units::{Unit, Units};
-use super::{outputs, response};
+use super::{PREPROCESSOR_FAILS, outputs, response};
 use crate::inputs::InputSet;
 use crate::link::{self, LinkCall, LinkItem, Linked};
 use crate::model::{FileView, Invocation, Plan, PlannedOutput, Reason, Stages, root_path};
@@ -118,7 +118,8 @@ impl<'a> Planner<'a> {
             locale,
             assembler: self.assembler.clone(),
         };
-        self.finish(environment, units, linked).map(|fused| stager.cut(fused))
+        self.finish(environment, units, linked)
+            .map(|fused| if fused.fails { fused } else { stager.cut(fused) })
     }
 
     fn units(&mut self, environment: &Environment) -> Result<Vec<Unit>, Stop> {
@@ -261,6 +262,10 @@ impl<'a> Planner<'a> {
             env.extend(self.invocation.env.get("TZ").map(|zone| ("TZ".to_owned(), zone.clone())));
             let _ = self.set.add(Path::new("/"), Path::new("/etc/localtime"));
         }
+        let fails = units.iter().any(|unit| unit.scan.as_ref().is_some_and(|scan| scan.fails));
+        if fails && self.undeclared() {
+            return Err(Reason::Other(PREPROCESSOR_FAILS.into()).into());
+        }
         let deferrable = self.exact();
         let written_below = |dir: &str| {
             self.invocation.dir.starts_with(dir)
@@ -304,6 +309,7 @@ impl<'a> Planner<'a> {
             written: self.written,
             deferrable,
             cacheable: !uses_time,
+            fails,
             label: label(self.invocation, &self.call, self.outputs.keys().next()),
             stages: Stages::None,
             thunks: vec![(thunk, kind(&self.call))],

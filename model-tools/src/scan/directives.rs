@@ -44,7 +44,11 @@ impl<'a> Lexer<'a> {
                 self.skip_line();
             }
             b"pragma" => self.pragma(),
-            b"error" => self.unsure_line("#error"),
+            b"error" => {
+                self.conditions.directive();
+                self.out.ops.push(Op::Error);
+                self.skip_line();
+            }
             b"warning" | b"ident" | b"sccs" | b"assert" | b"unassert" => {
                 self.conditions.directive();
                 self.skip_line();
@@ -73,12 +77,6 @@ impl<'a> Lexer<'a> {
         let index = self.out.reasons.len() as u32;
         self.out.reasons.push(reason.to_owned());
         self.out.ops.push(Op::Unsure(index));
-    }
-
-    fn unsure_line(&mut self, reason: &str) {
-        self.conditions.directive();
-        self.unsure_op(reason);
-        self.skip_line();
     }
 
     /// A macro's name after `#define`, `#undef`, `#ifdef`; nothing if GCC would complain.

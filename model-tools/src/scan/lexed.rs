@@ -60,6 +60,8 @@ pub(crate) enum Op {
     LineMarker,
     /// Something whose effect is not modelled; index into [`Lexed::reasons`].
     Unsure(u32),
+    /// `#error`.
+    Error,
 }
 
 /// The pragmas that change the compiler's options.

@@ -7,7 +7,7 @@
 //! **Invariant:** a [`Scan`] equals what `gcc -M` lists: the same paths, spelled the same, in the same order. Where that
 //! is not certain the answer is [`ScanMiss::NotSure`], and the caller runs the real `gcc -M`.
 //!
-//! Left out on purpose, and therefore `NotSure`: errors that GCC would report, precompiled headers, assertions
+//! Left out on purpose, and therefore `NotSure`: most errors that GCC would report, precompiled headers, assertions
 //! (`#if #cpu(x)`), `__VA_OPT__` in a directive, `__COUNTER__` in a directive, traditional mode, modules, other charsets.
 //!
 //! ```text

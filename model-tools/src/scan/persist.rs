@@ -16,7 +16,7 @@ use super::result::{Dep, Scan};
 use super::symbol::{Sym, Symbols};
 
 /// Starts the file; the version is the last byte.
-const MAGIC: &[u8; 9] = b"ggr-scan\x01";
+const MAGIC: &[u8; 9] = b"ggr-scan\x02";
 /// A reader takes no more than this. Git's 500 units need 2 MB.
 const LARGEST: u64 = 256 << 20;
 /// A unit that was not asked for in this many sessions is forgotten.
@@ -41,6 +41,7 @@ struct SavedUnit {
     probed: Vec<PathBuf>,
     uses_time: bool,
     has_incbin: bool,
+    fails: bool,
     /// Indices into the table of stamps.
     found: Vec<u32>,
     seen: Vec<SavedDir>,
@@ -103,6 +104,7 @@ impl Table<'_> {
             probed: unit.scan.probed.clone(),
             uses_time: unit.scan.uses_time,
             has_incbin: unit.scan.has_incbin,
+            fails: unit.scan.fails,
             found: unit.found.iter().map(|(path, stamp)| self.stamp(*path, *stamp)).collect(),
             seen: unit
                 .dirs
@@ -156,6 +158,7 @@ impl Store {
             probed: saved.probed,
             uses_time: saved.uses_time,
             has_incbin: saved.has_incbin,
+            fails: saved.fails,
         };
         (vouched == absent.len()).then(|| Remembered { scan: Arc::new(scan), found, dirs, absent })
     }

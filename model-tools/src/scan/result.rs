@@ -29,6 +29,8 @@ pub struct Scan {
     pub uses_time: bool,
     /// `.incbin` stands somewhere in the text of a file that is read: the assembler reads a file that is not listed here.
     pub has_incbin: bool,
+    /// GCC fails: on `#error`, or for want of a header. What it has read by then is listed.
+    pub fails: bool,
 }
 
 /// Why there is no scan. Nothing is wrong with the program: the real `gcc -M` has to answer.

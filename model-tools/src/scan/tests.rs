@@ -355,16 +355,44 @@ fn words_that_matter_are_found_outside_of_comments() {
 }
 
 #[test]
+fn a_unit_that_fails_is_told_with_what_it_read_and_a_header_that_appears_is_seen() {
+    if !has_compiler() {
+        return;
+    }
+    let tree = Tree::new(&[
+        ("a.h", ""),
+        ("b.h", ""),
+        ("error.c", "#include \"a.h\"\n#error no\n#include \"b.h\"\n"),
+        ("missing.c", "#include \"a.h\"\n#include \"nowhere.h\"\n#include \"b.h\"\n"),
+        ("deep.c", "#include \"missing.c\"\nint x;\n"),
+        ("fine.c", "#if 0\n#error no\n#include \"nowhere.h\"\n#endif\n"),
+    ]);
+    let read = |source: &str| {
+        let scan = tree.scan(source).unwrap();
+        let names = scan.deps.iter().filter(|dep| !dep.system).map(|dep| dep.path.clone());
+        (scan.fails, names.collect::<Vec<_>>())
+    };
+    let check = |source: &str, fails: bool, expected: &[&str]| {
+        let names = expected.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(read(source), (fails, names), "{source}");
+    };
+    check("error.c", true, &["error.c", "a.h", "b.h"]);
+    check("missing.c", true, &["missing.c", "a.h"]);
+    check("deep.c", true, &["deep.c", "missing.c", "a.h"]);
+    check("fine.c", false, &["fine.c"]);
+    tree.write("nowhere.h", "");
+    check("missing.c", false, &["missing.c", "a.h", "nowhere.h", "b.h"]);
+}
+
+#[test]
 fn what_cannot_be_told_is_not_guessed() {
     if !has_compiler() {
         return;
     }
     let sources = [
-        "#error no\n",
         "#if __COUNTER__\n#endif\n",
         "#if 1 +\n#endif\n",
         "#if #machine(x)\n#endif\n",
-        "#include \"nowhere.h\"\n",
         "#define P(x) _Pragma(#x)\nP(push_macro(\"A\"))\n",
         "_Pragma(\"once\")\n",
         "#if 1\n",

@@ -68,6 +68,8 @@ pub(crate) struct Unit<'a> {
     tolerant: bool,
     dynamic_pragma: bool,
     hidden_pragma: bool,
+    /// GCC has stopped for want of a header.
+    stopped: bool,
     scan: Scan,
     by_source: HashMap<*const Lexed, u32, FxBuildHasher>,
 }
@@ -103,6 +105,7 @@ impl<'a> Unit<'a> {
             tolerant: false,
             dynamic_pragma: false,
             hidden_pragma: false,
+            stopped: false,
             scan: Scan::default(),
             by_source: HashMap::default(),
         }
@@ -114,23 +117,7 @@ impl<'a> Unit<'a> {
         let source = self.scanner.symbols().intern(self.request.source.as_bytes());
         let main = self.find_file(source, NO_SEARCH, Purpose::Include)?;
         let main = main.ok_or_else(|| ScanMiss::unsure("no source"))?;
-        self.pch_possible = true;
-        let main_source = self.open_main(main)?;
-        self.predefine()?;
-        for forced in &self.request.forced {
-            if let Forced::Macros(name) = forced {
-                self.forced(name)?;
-            }
-        }
-        if self.setup.preinclude {
-            self.include(Sym::STDC_PREDEF, true, Start::Angled, Purpose::Preinclude)?;
-        }
-        for forced in &self.request.forced {
-            if let Forced::Include(name) = forced {
-                self.forced(name)?;
-            }
-        }
-        self.execute(main, main_source)?;
+        self.run_files(main).or_else(|miss| if self.stopped { Ok(()) } else { Err(miss) })?;
         if self.dynamic_pragma && self.hidden_pragma {
             return Err(ScanMiss::unsure("`_Pragma` may change what is read"));
         }
@@ -148,6 +135,27 @@ impl<'a> Unit<'a> {
             scan.probed.push(self.request.dir.join(path));
         }
         Ok(scan)
+    }
+
+    /// Every file from the first to the last, or to the one that is missing.
+    fn run_files(&mut self, main: u32) -> Result<(), ScanMiss> {
+        self.pch_possible = true;
+        let main_source = self.open_main(main)?;
+        self.predefine()?;
+        for forced in &self.request.forced {
+            if let Forced::Macros(name) = forced {
+                self.forced(name)?;
+            }
+        }
+        if self.setup.preinclude {
+            self.include(Sym::STDC_PREDEF, true, Start::Angled, Purpose::Preinclude)?;
+        }
+        for forced in &self.request.forced {
+            if let Forced::Include(name) = forced {
+                self.forced(name)?;
+            }
+        }
+        self.execute(main, main_source)
     }
 
     pub(crate) fn into_parts(self) -> (MacroTable, Watch) {
@@ -241,6 +249,7 @@ impl<'a> Unit<'a> {
     pub(crate) fn missing(&mut self, name: Sym, start: u32) -> Result<(), ScanMiss> {
         let name = utf8(self.scanner.symbols().text(name))?.to_owned();
         if !self.request.missing_is_generated {
+            (self.stopped, self.scan.fails) = (true, true);
             return Err(ScanMiss::unsure(format!("`{name}` was not found")));
         }
         let system = start == self.search.bracket || self.current.system;

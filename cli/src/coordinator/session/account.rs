@@ -10,6 +10,7 @@ use ggr_models::{Plan, Stages};
 
 use super::{Ended, Session};
 use crate::coordinator::call::{Call, named_outputs};
+use crate::coordinator::failing::Doubt;
 use crate::intercept::supervisor::FileId;
 use crate::report::Event;
 
@@ -24,6 +25,8 @@ pub(super) struct Here {
     since: Instant,
     /// The files that its command line names as its outputs.
     outputs: Vec<PathBuf>,
+    /// What is remembered if it fails here as it failed in the sandbox.
+    doubt: Option<Doubt>,
 }
 
 impl Session {
@@ -77,6 +80,7 @@ impl Session {
             in_recipe: call.is_some_and(|call| call.may_defer(self)),
             since: Instant::now(),
             outputs: call.map(|call| named_outputs(&call.invocation)).unwrap_or_default(),
+            doubt: call.and_then(|call| call.doubt.get().cloned()),
         };
         self.here.lock().expect("no holder panics").insert(pid, here);
     }
@@ -87,6 +91,9 @@ impl Session {
         if status != 0 && here.in_recipe {
             // The build is failing: from here on nothing is deferred, so that it need not be run again.
             self.lazy.store(false, Ordering::Release);
+        }
+        if let Some(doubt) = &here.doubt {
+            doubt.settle(self, status);
         }
         // A tool that fails here too was rightly doubted: that is the build's own business.
         let why = match here.doubted {
@@ -100,6 +107,14 @@ impl Session {
             took: here.since.elapsed(),
             outputs: here.outputs,
         });
+    }
+
+    /// A call is answered with a failure. If that is a make target's, the build is failing: from here on nothing is
+    /// deferred, so that it need not be run again.
+    pub(crate) fn note_failing(&self, call: &Call) {
+        if call.may_defer(self) {
+            self.lazy.store(false, Ordering::Release);
+        }
     }
 
     /// A deferred thunk failed in the sandbox and passed here.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ggr_backends::drive::Finished;
 use ggr_backends::memo::Stamp;
 use ggr_backends::store::Remove;
-use ggr_ir::{BlobId, ObjectStore};
+use ggr_ir::{BlobId, ObjectStore, Reduction};
 use ggr_models::Plan;
 
 use super::Session;
@@ -99,6 +99,11 @@ impl Session {
             }
         }
         Ok((stdout, stderr))
+    }
+
+    /// What a recorded call printed.
+    pub(crate) fn printed_by(&self, reduction: &Reduction) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        Ok((self.checked_bytes(reduction.stdout)?, self.checked_bytes(reduction.stderr)?))
     }
 
     /// Prints what deferred calls printed, each call's output in one piece.

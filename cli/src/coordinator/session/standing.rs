@@ -70,7 +70,14 @@ impl Session {
     /// Whether a call that runs here is expected to fail, while deferred calls are still open: those are waited for first,
     /// so that a failure of theirs, which has the build run again, does not print this one's message twice.
     pub(crate) async fn settle_before_failure(&self, call: &Call, ended: &Ended) {
-        if self.placeholders.len() > 0 && ended.foretells_failure() && call.may_defer(self) {
+        if ended.foretells_failure() {
+            self.settle_before(call).await;
+        }
+    }
+
+    /// As [`settle_before_failure`](Self::settle_before_failure), of a call that is sure to fail.
+    pub(crate) async fn settle_before(&self, call: &Call) {
+        if self.placeholders.len() > 0 && call.may_defer(self) {
             self.settle().await;
             if *self.course.borrow() != Course::Going {
                 // The build is about to be stopped; this launcher with it.

@@ -30,6 +30,24 @@ impl Session {
         Some(found)
     }
 
+    /// The id of a plan's only thunk with nothing left to wait for; nothing if there are several, or if it is not to be
+    /// recorded.
+    pub(crate) fn ready_id(&self, plan: &Plan) -> Option<ThunkId> {
+        let [(thunk, _)] = plan.thunks.as_slice() else { return None };
+        let known = |output: &OutputRef| Some(self.finished_thunk(output.thunk)?.output(&output.name)?.blob);
+        thunk.resolve(known).ok().filter(|_| plan.cacheable).map(|ready| ready.id())
+    }
+
+    /// What is recorded under this id.
+    pub(crate) fn recorded(&self, id: ThunkId) -> Option<Reduction> {
+        self.cache.get(id)
+    }
+
+    /// Records what can be had again: failing to do so costs time.
+    pub(crate) fn record(&self, id: ThunkId, reduction: &Reduction) {
+        let _ = self.cache.put(id, reduction);
+    }
+
     fn finished_thunk(&self, id: ThunkId) -> Option<Arc<Finished>> {
         self.finished.read().expect("no holder panics").get(&id).cloned()
     }

@@ -57,6 +57,8 @@ impl Unit<'_> {
                 }
             }
             Op::Options(options) => self.change_options(options),
+            // GCC says so, and goes on.
+            Op::Error => self.scan.fails = true,
             Op::Unsure(reason) => return Err(ScanMiss::unsure(lexed.reasons[reason as usize].clone())),
         }
         Ok(at + 1)
