@@ -21,7 +21,7 @@ use ggr_ir::repo::{Journal, Repo, unique_name};
 use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Diversion};
 use crate::commands::Context;
 use crate::config::{Intercept, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
@@ -93,7 +93,7 @@ impl Workshop {
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
         let models = Arc::new(open_models(context, &repo)?);
         let captures = Captures::new(&store_root, store.clone());
-        let capture = Capture::new(captures, captured_programs(context, &models))
+        let capture = Capture::new(captures, captured_programs(context, &models), diversion(context, &repo))
             .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
@@ -212,13 +212,7 @@ impl Workshop {
 }
 
 /// The real files of the programs whose runs are recorded; one that has a model is left to it.
-///
-/// None for an ordinary user: a process in the build's user namespace may not look through the coordinator's root
-/// (`PTRACE_MODE_READ` from a child namespace), which is how a launcher becomes the program that it stands for.
 fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
-    if !rustix::process::geteuid().is_root() {
-        return BTreeSet::new();
-    }
     let path = context.env.value("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
     let mut programs = context.config.capture.value.files(&dirs);
@@ -226,6 +220,14 @@ fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
         programs.remove(&tool);
     }
     programs
+}
+
+/// The programs that are captured though no launcher is mounted over them: of this project's directories, or all.
+fn diversion(context: &Context, repo: &Repo) -> Diversion {
+    let selection = &context.config.capture.value;
+    let project = repo.root().parent().filter(|_| repo.root().ends_with(".ggr"));
+    let trees = project.map(Path::to_owned).into_iter().chain([context.dir.clone()]).collect();
+    Diversion::new(trees, selection.usual, selection.all)
 }
 
 fn restrict(dir: &Path) -> io::Result<()> {

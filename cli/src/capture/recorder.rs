@@ -154,9 +154,13 @@ impl Recorder {
 
     // --- questions ---
 
+    pub(super) fn place(&self, thread: u32, at: At) -> Place {
+        places::place(thread, at, self.session.door())
+    }
+
     /// The path that a call names, if there is something to record about it.
     fn path(&mut self, pid: u32, at: At) -> Option<String> {
-        match places::place(pid, at) {
+        match self.place(pid, at) {
             Place::Path(path) => return Some(path),
             Place::Descriptor => self.look(pid, at.dir),
             Place::Nothing | Place::OwnDescriptor(_) => {}
@@ -307,7 +311,7 @@ impl Recorder {
     // --- changes ---
 
     fn open(&mut self, pid: u32, at: At, flags: Option<i32>, mode: u32) {
-        let path = match places::place(pid, at) {
+        let path = match self.place(pid, at) {
             Place::Path(path) => path,
             Place::Descriptor | Place::Nothing => return,
             Place::Device(why) => return self.refuse(why),
