@@ -18,7 +18,7 @@ use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
-use ggr_ir::{Limits, ReductionCache};
+use ggr_ir::{Limits, ReductionCache, StoreError};
 use ggr_models::Models;
 
 use crate::capture::{Capture, Diversion};
@@ -89,6 +89,7 @@ impl Workshop {
         let healed = heal::sweep(&journal).map_err(Error::io("sweep", repo.placeholders_dir()))?;
         let lost = after_reboot(&repo).map_or(0, |checked| checked.findings.len());
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
+        check_readable(&store_root.join("blobs"))?;
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
         let models = Arc::new(open_models(context, &repo)?);
@@ -228,6 +229,16 @@ fn diversion(context: &Context, repo: &Repo) -> Diversion {
     let project = repo.root().parent().filter(|_| repo.root().ends_with(".ggr"));
     let trees = project.map(Path::to_owned).into_iter().chain([context.dir.clone()]).collect();
     Diversion::new(trees, selection.usual, selection.all)
+}
+
+/// A store that cannot be read would have every call run here, for a reason that one file's permissions could undo.
+fn check_readable(blobs: &Path) -> Result<(), Error> {
+    match fs::read_dir(blobs) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Store(StoreError::Io { path: blobs.to_owned(), source }))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn restrict(dir: &Path) -> io::Result<()> {

@@ -19,6 +19,7 @@ use super::caller::{Caller, Input, Outputs, Sink};
 use super::calls::{self, Access, At};
 use super::places::{self, Place};
 use crate::coordinator::Session;
+use crate::intercept::filter;
 use crate::intercept::supervisor::FileId;
 use crate::intercept::sys::Notification;
 
@@ -111,6 +112,10 @@ impl Recorder {
     /// Takes a call down. The kernel carries it out when this has returned.
     pub(super) fn take(&mut self, call: &Notification) {
         let pid = call.pid;
+        if call.data.arch == filter::ARCH_32 {
+            // Few of them are told: enough to make real what is opened.
+            self.refuse("it makes 32-bit calls");
+        }
         let access = calls::decode(&call.data);
         self.random_name(pid, &access);
         match access {

@@ -6,101 +6,33 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ggr_ir::BlobId;
 use ggr_models::{Directory, FileView, Found};
 use rustc_hash::FxHashMap;
 
-/// What was found at a path.
-type Seen<T> = Mutex<FxHashMap<Box<[u8]>, Option<T>>>;
-
-/// Files as they are; nothing is stored.
-#[derive(Default)]
-pub(crate) struct RealFiles {
-    /// Whether what was looked at once is known until [`RealFiles::forget`]. A build's view is like that: the kernel tells it
-    /// of changes.
-    pub(crate) remembers: bool,
-    files: Seen<Metadata>,
-    links: Seen<PathBuf>,
-    dirs: Seen<Directory>,
-    /// How often the kernel was asked for a file, a link, a directory, and bytes.
-    asked: Mutex<[u64; 4]>,
-}
-
-impl RealFiles {
-    /// A view that looks at each path once.
-    pub(crate) fn remembering() -> RealFiles {
-        RealFiles { remembers: true, ..RealFiles::default() }
-    }
-
-    /// Forgets what was looked at.
-    pub(crate) fn forget(&self) {
-        lock(&self.files).clear();
-        lock(&self.links).clear();
-        lock(&self.dirs).clear();
-    }
-
-    /// How often the kernel was asked since the last time.
-    pub(crate) fn take_asked(&self) -> [u64; 4] {
-        std::mem::take(&mut *lock(&self.asked))
-    }
-
-    fn ask<T: Clone>(
-        &self,
-        of: usize,
-        seen: &Seen<T>,
-        path: &Path,
-        ask: impl Fn() -> Option<T>,
-    ) -> Option<T> {
-        let key = path.as_os_str().as_bytes();
-        if self.remembers
-            && let Some(known) = lock(seen).get(key)
-        {
-            return known.clone();
-        }
-        lock(&self.asked)[of] += 1;
-        let found = ask();
-        if self.remembers {
-            lock(seen).insert(key.into(), found.clone());
-        }
-        found
-    }
-
-    fn metadata(&self, path: &Path) -> Option<Metadata> {
-        self.ask(0, &self.files, path, || std::fs::metadata(path).ok())
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("no holder panics")
-}
-
-/// Only for the trait's own way of looking at directories.
-struct Plain;
+/// Files as they are; nothing is kept and nothing is stored.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RealFiles;
 
 impl FileView for RealFiles {
     fn find(&self, path: &Path) -> Found {
-        match self.metadata(path) {
-            Some(found) if found.is_dir() => Found::Directory,
-            Some(found) if found.is_file() => {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Found::Directory,
+            Ok(found) if found.is_file() => {
                 Found::File { size: found.len(), executable: found.permissions().mode() & 0o111 != 0 }
             }
-            Some(_) => Found::Other,
-            None => Found::Missing,
+            Ok(_) => Found::Other,
+            Err(_) => Found::Missing,
         }
     }
 
-    fn directory(&self, path: &Path) -> Option<Directory> {
-        self.ask(2, &self.dirs, path, || Plain.directory(path))
-    }
-
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
-        self.ask(1, &self.links, path, || std::fs::read_link(path).ok())
+        std::fs::read_link(path).ok()
     }
 
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
-        lock(&self.asked)[3] += 1;
         Ok(std::fs::read(path)?.into())
     }
 
@@ -113,7 +45,7 @@ impl FileView for RealFiles {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        let found = self.metadata(path).filter(Metadata::is_file)?;
+        let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
         let mut hasher = rustc_hash::FxHasher::default();
         let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
         (found.dev(), found.ino(), found.len(), times).hash(&mut hasher);
@@ -121,24 +53,78 @@ impl FileView for RealFiles {
     }
 }
 
-impl FileView for Plain {
-    fn find(&self, _path: &Path) -> Found {
-        Found::Missing
+/// What was found, by path.
+type Seen<T> = Mutex<FxHashMap<Box<[u8]>, T>>;
+
+/// As [`RealFiles`], but what was looked at once is known until [`SeenFiles::forget`]: a build's view is like that, the
+/// kernel tells it of changes.
+#[derive(Default)]
+pub(crate) struct SeenFiles {
+    found: Seen<Found>,
+    stamps: Seen<Option<u64>>,
+    links: Seen<Option<PathBuf>>,
+    dirs: Seen<Option<Directory>>,
+    /// How many answers of each of these kinds were not known, and how many files were read.
+    asked: Mutex<[u64; 5]>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder panics")
+}
+
+impl SeenFiles {
+    /// Forgets what was looked at.
+    pub(crate) fn forget(&self) {
+        lock(&self.found).clear();
+        lock(&self.stamps).clear();
+        lock(&self.links).clear();
+        lock(&self.dirs).clear();
     }
 
-    fn link_target(&self, _path: &Path) -> Option<PathBuf> {
-        None
+    /// How often the file system was asked since the last time: `find`, `stamp`, `link_target`, `directory`, `read`.
+    pub(crate) fn take_asked(&self) -> [u64; 5] {
+        std::mem::take(&mut *lock(&self.asked))
     }
 
-    fn read(&self, _path: &Path) -> io::Result<Arc<[u8]>> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn ask<T: Clone>(&self, kind: usize, seen: &Seen<T>, path: &Path, ask: impl Fn() -> T) -> T {
+        let mut seen = lock(seen);
+        if let Some(known) = seen.get(path.as_os_str().as_bytes()) {
+            return known.clone();
+        }
+        lock(&self.asked)[kind] += 1;
+        let found = ask();
+        seen.insert(path.as_os_str().as_bytes().into(), found.clone());
+        found
+    }
+}
+
+impl FileView for SeenFiles {
+    fn find(&self, path: &Path) -> Found {
+        self.ask(0, &self.found, path, || RealFiles.find(path))
     }
 
-    fn blob(&self, _path: &Path) -> io::Result<(BlobId, bool)> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn stamp(&self, path: &Path) -> Option<u64> {
+        self.ask(1, &self.stamps, path, || RealFiles.stamp(path))
     }
 
-    fn blob_of_bytes(&self, _bytes: &[u8]) -> io::Result<BlobId> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn link_target(&self, path: &Path) -> Option<PathBuf> {
+        self.ask(2, &self.links, path, || RealFiles.link_target(path))
+    }
+
+    fn directory(&self, path: &Path) -> Option<Directory> {
+        self.ask(3, &self.dirs, path, || RealFiles.directory(path))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+        lock(&self.asked)[4] += 1;
+        RealFiles.read(path)
+    }
+
+    fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
+        RealFiles.blob(path)
+    }
+
+    fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
+        RealFiles.blob_of_bytes(bytes)
     }
 }

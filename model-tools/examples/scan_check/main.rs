@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use args::{Call, Unit};
-use files::RealFiles;
+use files::{RealFiles, SeenFiles};
 use ggr_models::scan::{AskCompiler, DepfileOptions, ScanMiss, Scanner, default_target, depfile};
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let mut count = Count::default();
     if gcc {
         for unit in &units {
-            compare(&scanner, &RealFiles::default(), unit, &mut count, &mut show);
+            compare(&scanner, &RealFiles, unit, &mut count, &mut show);
         }
         println!(
             "{} units: {} equal, {} not sure, {} different; gcc failed on {} more ({} of them scanned)",
@@ -131,23 +131,22 @@ fn measure(units: &[Unit], count: &Count) {
         let _ = scanner.prepare(&unit.request);
     }
     // As in a build, each path is looked at once in a run over all units, and each unit for itself to compare.
-    let (files, anew) = (RealFiles::remembering(), RealFiles::default());
-    let run_with = |files: &RealFiles, scan: &dyn Fn(&Unit)| {
+    let files = SeenFiles::default();
+    let run = |scan: &dyn Fn(&Unit)| {
         files.forget();
         let started = cpu_time();
         units.iter().for_each(scan);
         let time = cpu_time() - started;
-        let names = ["files", "links", "directories", "bytes"];
+        let names = ["find", "stamp", "link_target", "directory", "read"];
         let asked = names.into_iter().zip(files.take_asked());
         let asked: Vec<String> = asked.map(|(name, times)| format!("{name} {times}")).collect();
-        println!("  the kernel was asked for {}", asked.join(", "));
+        println!("  files asked in all: {}", asked.join(", "));
         time
     };
-    let run = |scan: &dyn Fn(&Unit)| run_with(&files, scan);
     let cold = run(&|unit| drop(scanner.scan(&unit.request, &files)));
     let lexed = run(&|unit| drop(scanner.scan_afresh(&unit.request, &files)));
     let warm = run(&|unit| drop(scanner.scan(&unit.request, &files)));
-    let each_unit = run_with(&anew, &|unit| drop(scanner.scan(&unit.request, &anew)));
+    let each_unit = run_once(|| units.iter().for_each(|unit| drop(scanner.scan(&unit.request, &RealFiles))));
     let file = std::env::temp_dir().join(format!("scan-check-{}", std::process::id()));
     let saving = run_once(|| scanner.save(&file).expect("the cache can be written"));
     let size = std::fs::metadata(&file).map_or(0, |found| found.len());
