@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::facts::{CompilerFacts, Facts};
 use super::lexed::Lexed;
@@ -28,6 +28,7 @@ pub struct Scanner {
     setups: Mutex<FastMap<Compiler, Result<Arc<Setup>, ScanMiss>>>,
     lexed: RwLock<LexedFiles>,
     probes: RwLock<FastMap<ProbeKey, Probed>>,
+    listings: RwLock<FastMap<Sym, Listing>>,
     tables: Mutex<Vec<MacroTable>>,
     remembered: RwLock<FastMap<Key, Arc<Remembered>>>,
     store: Mutex<Store>,
@@ -45,6 +46,18 @@ pub(crate) type ProbeKey = (Sym, Sym, Sym, bool);
 pub(crate) enum Probed {
     Absent(Absent),
     File { path: Sym, absolute: Sym },
+}
+
+/// How often something was looked for in a directory in vain before its names are listed: listing costs as much as some
+/// dozen of questions.
+const LISTED_AFTER: u32 = 6;
+
+/// The names in a directory, as long as it has this stamp.
+#[derive(Debug, Default)]
+struct Listing {
+    stamp: u64,
+    misses: u32,
+    names: Option<FxHashSet<Vec<u8>>>,
 }
 
 /// What a compiler with its flags comes to.
@@ -76,6 +89,7 @@ impl Scanner {
             setups: Mutex::default(),
             lexed: RwLock::default(),
             probes: RwLock::default(),
+            listings: RwLock::default(),
             tables: Mutex::default(),
             remembered: RwLock::default(),
             store: Mutex::default(),
@@ -195,6 +209,27 @@ impl Scanner {
 
     pub(crate) fn remember(&self, key: ProbeKey, probed: Probed) {
         self.probes.write().unwrap_or_else(PoisonError::into_inner).insert(key, probed);
+    }
+
+    /// Whether nothing of that name stands in the directory, which has this stamp; false if that is not known.
+    pub(crate) fn is_not_listed(&self, dir: Sym, stamp: u64, name: &[u8]) -> bool {
+        let listings = self.listings.read().unwrap_or_else(PoisonError::into_inner);
+        let listing = listings.get(&dir).filter(|listing| listing.stamp == stamp);
+        listing.and_then(|listing| listing.names.as_ref()).is_some_and(|names| !names.contains(name))
+    }
+
+    /// Notes that something was looked for in vain in a directory, which had this stamp before and has it after its names
+    /// were listed. `list` gives the names, if the directory still has the stamp.
+    pub(crate) fn note_miss(&self, dir: Sym, stamp: u64, list: impl FnOnce() -> Option<FxHashSet<Vec<u8>>>) {
+        let mut listings = self.listings.write().unwrap_or_else(PoisonError::into_inner);
+        let listing = listings.entry(dir).or_default();
+        if listing.stamp != stamp {
+            *listing = Listing { stamp, ..Listing::default() };
+        }
+        listing.misses += 1;
+        if listing.misses == LISTED_AFTER {
+            listing.names = list();
+        }
     }
 
     pub(crate) fn lexed(&self, absolute: Sym, mode: Mode, stamp: u64) -> Option<Arc<Lexed>> {
