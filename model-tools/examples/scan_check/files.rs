@@ -18,14 +18,7 @@ pub(crate) struct RealFiles;
 
 impl FileView for RealFiles {
     fn find(&self, path: &Path) -> Found {
-        match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => Found::Directory,
-            Ok(found) if found.is_file() => {
-                Found::File { size: found.len(), executable: found.permissions().mode() & 0o111 != 0 }
-            }
-            Ok(_) => Found::Other,
-            Err(_) => Found::Missing,
-        }
+        found(std::fs::metadata(path).ok().as_ref())
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
@@ -45,12 +38,26 @@ impl FileView for RealFiles {
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
-        let mut hasher = rustc_hash::FxHasher::default();
-        let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
-        (found.dev(), found.ino(), found.len(), times).hash(&mut hasher);
-        Some(hasher.finish())
+        std::fs::metadata(path).ok().as_ref().and_then(stamp)
     }
+}
+
+fn found(meta: Option<&Metadata>) -> Found {
+    match meta {
+        Some(found) if found.is_dir() => Found::Directory,
+        Some(found) if found.is_file() => {
+            Found::File { size: found.len(), executable: found.permissions().mode() & 0o111 != 0 }
+        }
+        Some(_) => Found::Other,
+        None => Found::Missing,
+    }
+}
+
+fn stamp(found: &Metadata) -> Option<u64> {
+    let mut hasher = rustc_hash::FxHasher::default();
+    let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+    (found.dev(), found.ino(), found.len(), times).hash(&mut hasher);
+    found.is_file().then(|| hasher.finish())
 }
 
 /// What was found, by path.
@@ -60,12 +67,11 @@ type Seen<T> = Mutex<FxHashMap<Box<[u8]>, T>>;
 /// kernel tells it of changes.
 #[derive(Default)]
 pub(crate) struct SeenFiles {
-    found: Seen<Found>,
-    stamps: Seen<Option<u64>>,
+    files: Seen<Option<Metadata>>,
     links: Seen<Option<PathBuf>>,
     dirs: Seen<Option<Directory>>,
     /// How many answers of each of these kinds were not known, and how many files were read.
-    asked: Mutex<[u64; 5]>,
+    asked: Mutex<[u64; 4]>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,15 +81,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SeenFiles {
     /// Forgets what was looked at.
     pub(crate) fn forget(&self) {
-        lock(&self.found).clear();
-        lock(&self.stamps).clear();
+        lock(&self.files).clear();
         lock(&self.links).clear();
         lock(&self.dirs).clear();
     }
 
-    /// How often the file system was asked since the last time: `find`, `stamp`, `link_target`, `directory`, `read`.
-    pub(crate) fn take_asked(&self) -> [u64; 5] {
+    /// How often the file system was asked since the last time: for a file, a link, a directory, bytes.
+    pub(crate) fn take_asked(&self) -> [u64; 4] {
         std::mem::take(&mut *lock(&self.asked))
+    }
+
+    fn metadata(&self, path: &Path) -> Option<Metadata> {
+        self.ask(0, &self.files, path, || std::fs::metadata(path).ok())
     }
 
     fn ask<T: Clone>(&self, kind: usize, seen: &Seen<T>, path: &Path, ask: impl Fn() -> T) -> T {
@@ -100,23 +109,23 @@ impl SeenFiles {
 
 impl FileView for SeenFiles {
     fn find(&self, path: &Path) -> Found {
-        self.ask(0, &self.found, path, || RealFiles.find(path))
+        found(self.metadata(path).as_ref())
     }
 
     fn stamp(&self, path: &Path) -> Option<u64> {
-        self.ask(1, &self.stamps, path, || RealFiles.stamp(path))
+        self.metadata(path).as_ref().and_then(stamp)
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {
-        self.ask(2, &self.links, path, || RealFiles.link_target(path))
+        self.ask(1, &self.links, path, || RealFiles.link_target(path))
     }
 
     fn directory(&self, path: &Path) -> Option<Directory> {
-        self.ask(3, &self.dirs, path, || RealFiles.directory(path))
+        self.ask(2, &self.dirs, path, || RealFiles.directory(path))
     }
 
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
-        lock(&self.asked)[4] += 1;
+        lock(&self.asked)[3] += 1;
         RealFiles.read(path)
     }
 

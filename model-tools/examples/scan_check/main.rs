@@ -137,7 +137,7 @@ fn measure(units: &[Unit], count: &Count) {
         let started = cpu_time();
         units.iter().for_each(scan);
         let time = cpu_time() - started;
-        let names = ["find", "stamp", "link_target", "directory", "read"];
+        let names = ["files", "links", "directories", "bytes"];
         let asked = names.into_iter().zip(files.take_asked());
         let asked: Vec<String> = asked.map(|(name, times)| format!("{name} {times}")).collect();
         println!("  files asked in all: {}", asked.join(", "));

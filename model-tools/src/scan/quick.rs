@@ -5,8 +5,9 @@
 //! **Invariant:** an answer here is the answer of [`Unit::condition`]; anything out of the ordinary is no answer.
 
 use super::expr::{Num, integer};
-use super::macros::{MacroDef, Meaning};
+use super::macros::{Builtin, MacroDef, Meaning};
 use super::mode::Mode;
+use super::scanner::FeatureTest;
 use super::symbol::Sym;
 use super::token::{Kind, PASTE_LEFT, STRINGIFY, Tok};
 use super::unit::Unit;
@@ -24,6 +25,20 @@ impl Unit<'_> {
         let mut quick = Quick { unit: self, toks, args: None, at: 0, steps: 0 };
         let value = quick.or()?;
         (quick.at == toks.len()).then_some(!value.is_zero())
+    }
+
+    /// What the compiler says to a feature test: operator, scope or nothing, name.
+    fn quick_feature(&self, test: FeatureTest) -> Option<i64> {
+        if let Some(value) = self.setup.answer(test) {
+            return Some(value);
+        }
+        let symbols = self.scanner.symbols();
+        let (operator, scope, name) = (symbols.text(test.0), symbols.text(test.1), symbols.text(test.2));
+        let scope = if scope.is_empty() { Vec::new() } else { [scope, b"::"].concat() };
+        let text = [operator, b"(", &scope, name, b")"].concat();
+        let value = self.scanner.feature(self.request, &self.setup, &text).ok()?;
+        self.setup.keep_answer(test, value);
+        Some(value)
     }
 }
 
@@ -162,8 +177,31 @@ impl Quick<'_, '_> {
                     self.body(&def, &[])
                 }
             }
+            Meaning::Builtin(Builtin::Feature) => self.feature(tok.sym),
             Meaning::Builtin(_) => None,
         }
+    }
+
+    /// `__has_attribute (cold)`, `__has_cpp_attribute (gnu::cold)`, of names that are no macros.
+    fn feature(&mut self, operator: Sym) -> Option<Num> {
+        let open = self.next()?.kind == Kind::OpenParen;
+        let mut name = self.plain_name()?;
+        let mut scope = Sym::EMPTY;
+        if self.kind() == Kind::Punct {
+            let symbols = self.unit.scanner.symbols();
+            let colons = self.next().is_some_and(|tok| symbols.text(tok.sym) == b"::");
+            scope = std::mem::replace(&mut name, self.plain_name()?);
+            colons.then_some(())?;
+        }
+        let closed = self.next()?.kind == Kind::CloseParen;
+        let value = (open && closed).then(|| self.unit.quick_feature((operator, scope, name))).flatten()?;
+        Some(Num::of(value))
+    }
+
+    fn plain_name(&mut self) -> Option<Sym> {
+        let tok = self.next()?;
+        let tok = self.argument(tok).filter(|tok| tok.kind == Kind::Ident)?;
+        (self.unit.table.meaning(tok.sym) == Meaning::Nothing).then_some(tok.sym)
     }
 
     /// A function-like macro whose arguments are one token each.
@@ -181,7 +219,27 @@ impl Quick<'_, '_> {
                 _ => return None,
             }
         }
-        (args.len() == usize::from(def.params)).then(|| self.body(def, &args)).flatten()
+        if args.len() != usize::from(def.params) {
+            return None;
+        }
+        match def.body.as_slice() {
+            [left, right] if left.has(PASTE_LEFT) => self.pasted(*left, *right, &args),
+            _ => self.body(def, &args),
+        }
+    }
+
+    /// `__GLIBC_USE_ ## F`, of a name that is no macro.
+    fn pasted(&mut self, left: Tok, right: Tok, args: &[Tok]) -> Option<Num> {
+        self.deeper()?;
+        let plain =
+            left.kind == Kind::Ident && right.kind == Kind::Param && !right.has(PASTE_LEFT | STRINGIFY);
+        let right = args.get(usize::from(right.arg)).filter(|tok| plain && tok.kind == Kind::Ident)?;
+        if self.unit.table.meaning(right.sym) != Meaning::Nothing {
+            return None;
+        }
+        let symbols = self.unit.scanner.symbols();
+        let sym = symbols.intern(&[symbols.text(left.sym), symbols.text(right.sym)].concat());
+        (sym != Sym::DEFINED).then(|| self.name(Tok::new(Kind::Ident, sym, 0))).flatten()
     }
 
     /// The number or name that a token is, or that its parameter stands for.

@@ -60,6 +60,9 @@ struct Listing {
     names: Option<FxHashSet<Vec<u8>>>,
 }
 
+/// A feature test: its operator, the scope of its name if it has one, and the name.
+pub(crate) type FeatureTest = (Sym, Sym, Sym);
+
 /// What a compiler with its flags comes to.
 pub(crate) struct Setup {
     pub(crate) facts: Facts,
@@ -74,6 +77,20 @@ pub(crate) struct Setup {
     pub(crate) optimize_macros: Vec<Sym>,
     /// Values of feature tests; none where the compiler gave none.
     features: Mutex<FastMap<Vec<u8>, Option<i64>>>,
+    /// Those of them that were asked for, again, without their text.
+    answers: RwLock<FastMap<FeatureTest, i64>>,
+}
+
+impl Setup {
+    /// The value of a test, if it is known by its symbols.
+    pub(crate) fn answer(&self, test: FeatureTest) -> Option<i64> {
+        self.answers.read().unwrap_or_else(PoisonError::into_inner).get(&test).copied()
+    }
+
+    /// Keeps the value of a test.
+    pub(crate) fn keep_answer(&self, test: FeatureTest, value: i64) {
+        self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(test, value);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -291,6 +308,7 @@ impl Scanner {
             optimize_macros: names(OPTIMIZE_MACROS),
             facts,
             features: Mutex::new(features.into_iter().map(|(test, value)| (test, Some(value))).collect()),
+            answers: RwLock::default(),
         })
     }
 

@@ -118,18 +118,19 @@ impl<'a> Unit<'a> {
             }
             None => {}
         }
-        let path = joined(self.scanner.symbols().text(dir), self.scanner.symbols().text(name));
-        let absolute = self.absolute(&path);
         let place = self.place(dir, name);
         if let Some((place, stamp, first)) = place
             && self.scanner.is_not_listed(place, stamp, first)
         {
-            let path = self.scanner.symbols().intern(absolute.as_os_str().as_bytes());
+            let symbols = self.scanner.symbols();
+            let path = symbols.intern(&joined(symbols.text(place), symbols.text(name)));
             let absent = Absent { path, dir: place, stamp: Some(stamp) };
             self.scanner.remember(key, Probed::Absent(absent));
             self.watch.absent.push(absent);
             return Ok(None);
         }
+        let path = joined(self.scanner.symbols().text(dir), self.scanner.symbols().text(name));
+        let absolute = self.absolute(&path);
         let symbols = self.scanner.symbols();
         match self.files.find(&absolute) {
             Found::Missing | Found::Directory => {
