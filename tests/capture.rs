@@ -383,3 +383,151 @@ fn capture_can_be_switched_off_and_extended() {
     assert_eq!(run("auto,od"), (1, 1));
     assert_eq!(run("od"), (1, 0));
 }
+
+#[test]
+fn an_ordinary_users_programs_are_captured_too() {
+    let field = field(&[
+        ("Makefile", "out: a.m4 a.pl in\n\tm4 a.m4 > $@\n\tperl a.pl\n"),
+        ("a.m4", "hello\n"),
+        (
+            "a.pl",
+            "system('python3 -c \"print(open(\\'in\\').read())\" >> out; wc -c < in >> out') == 0 or die;\n",
+        ),
+        ("in", "text"),
+    ]);
+    let build = || {
+        let output = field.as_user("make").output().expect("ggr can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        counts(&output)
+    };
+    assert_eq!(build(), (0, 2));
+    let made = read(&field, "out");
+    assert_eq!(made, "hello\ntext\n4\n");
+    remove(&field, "out");
+    assert_eq!(build(), (2, 0));
+    assert_eq!(read(&field, "out"), made);
+    remove(&field, "out");
+    write(&field, "in", "other");
+    assert_eq!(build(), (1, 1));
+    assert_eq!(read(&field, "out"), "hello\nother\n5\n");
+}
+
+/// A generator that copies a file in capitals, and the rules for it.
+const GENERATOR: [(&str, &str); 3] = [
+    ("Makefile", "out: gen in\n\t./gen in > $@\ngen: gen.c\n\t$(CC) $(CFLAGS) -o $@ gen.c\n"),
+    (
+        "gen.c",
+        "#include <ctype.h>\n#include <stdio.h>\nint main(int n, char **v) { FILE *f = fopen(v[1], \"r\"); int c;\n\
+         while ((c = fgetc(f)) != EOF) putchar(toupper(c));\nreturn n != 2; }\n",
+    ),
+    ("in", "hello\n"),
+];
+
+#[test]
+fn a_generator_that_the_project_built_is_repeated() {
+    for flags in ["make", "make CFLAGS=-static"] {
+        let field = field(&GENERATOR);
+        let build = || {
+            let output = field.ggr(flags).output().expect("ggr can be run");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            counts(&output)
+        };
+        assert_eq!(build(), (0, 1), "{flags}");
+        remove(&field, "out");
+        assert_eq!(build(), (1, 0), "{flags}");
+        assert_eq!(read(&field, "out"), "HELLO\n");
+        write(&field, "in", "other\n");
+        assert_eq!(build(), (0, 1));
+        assert_eq!(read(&field, "out"), "OTHER\n");
+        // Another generator is another program.
+        write(&field, "gen.c", &GENERATOR[1].1.replace("toupper", "tolower"));
+        assert_eq!(build(), (0, 1));
+        assert_eq!(read(&field, "out"), "other\n");
+    }
+}
+
+#[test]
+fn an_ordinary_users_generator_is_repeated() {
+    let field = field(&GENERATOR);
+    let build = || counts(&field.as_user("make").output().expect("ggr can be run"));
+    assert_eq!(build(), (0, 1));
+    remove(&field, "out");
+    assert_eq!(build(), (1, 0));
+    assert_eq!(read(&field, "out"), "HELLO\n");
+}
+
+#[test]
+fn a_test_that_the_project_built_runs_each_time() {
+    let field = field(&[
+        ("Makefile", "check: t\n\t@./t\nt: t.c\n\t@$(CC) -o $@ t.c\n"),
+        ("t.c", "#include <stdio.h>\nint main(void) { return puts(\"passed\") < 0; }\n"),
+    ]);
+    for _ in 0..2 {
+        let output = make(&field);
+        assert_eq!(counts(&output), (0, 0));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("t: it leaves nothing"), "{text}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "passed\n");
+    }
+}
+
+#[test]
+fn a_diverted_program_sees_what_it_would_see() {
+    let shows = "#include <signal.h>\n#include <stdio.h>\n#include <string.h>\n#include <sys/stat.h>\n#include <unistd.h>\n\
+                 extern char **environ;\nint main(int n, char **v) {\n  char exe[4096] = {0}, dir[4096];\n\
+                 for (int i = 0; i < n; i++) printf(\"[%s]\", v[i]);\n\
+                 for (char **e = environ; *e; e++) if (strncmp(*e, \"GGR_\", 4)) puts(*e);\n\
+                 if (readlink(\"/proc/self/exe\", exe, 4095) > 0) puts(exe);\n\
+                 printf(\"%s %o %d\\n\", getcwd(dir, 4096), umask(0), signal(SIGTERM, SIG_DFL) == SIG_IGN);\n\
+                 fflush(stdout);\n  if (n > 2) raise(SIGKILL);\n  return n; }\n";
+    let makefile = "all: prog fixed\n\t-./prog > one\n\t-(umask 77; trap '' TERM; ./prog '' > two)\n\t-env -i A=1 ./prog > three\n\
+                    \t-./prog 'a b' \"$$(seq 2000)\" > four\n\t-cd sub && ../fixed > ../five\n\
+                    \t-python3 -c 'import subprocess; print(subprocess.call([\"./prog\", \"x\"]))' > six\n\
+                    \t-./broken\n\t-./prog </dev/null >seven & wait\n\
+                    prog: prog.c\n\t$(CC) -o $@ prog.c\nfixed: prog.c\n\t$(CC) -static -o $@ prog.c\n";
+    Twin::new()
+        .file("prog.c", shows)
+        .file("Makefile", makefile)
+        .file("sub/keep", "")
+        .plain("printf '\\177ELF\\002 no program' > broken; chmod +x broken")
+        .build("make")
+        .plain("rm -f one two three four five six seven")
+        .build("make")
+        .same();
+}
+
+#[test]
+fn with_all_any_program_is_repeated() {
+    let field = field(&[
+        ("Makefile", "out: in gen.sh\n\tcksum in > $@\n\t./gen.sh in >> $@\n"),
+        ("gen.sh", "#!/bin/sh\nsum=$(sha1sum < $1)\necho \"$sum\"\n"),
+        ("in", "x\n"),
+    ]);
+    let build = |setting: &str| {
+        let output = field.ggr(&format!("--capture {setting} make -B")).output().expect("ggr can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        counts(&output)
+    };
+    assert_eq!(build("auto"), (0, 0));
+    let made = read(&field, "out");
+    assert_eq!(build("all"), (0, 2));
+    assert_eq!(build("all"), (2, 0));
+    assert_eq!(read(&field, "out"), made);
+    write(&field, "in", "y\n");
+    assert_eq!(build("all"), (0, 2));
+    assert_ne!(read(&field, "out"), made);
+}
+
+#[test]
+fn with_all_a_build_leaves_what_it_leaves_without() {
+    Twin::new()
+        .file("configure", "#!/bin/sh\necho 'int main(void) { return 0; }' > conftest.c\ngcc conftest.c -o conftest && ./conftest && echo yes > config\nrm -f conftest*\n")
+        .file("a.c", "#include <stdio.h>\nint main(void) { return !printf(\"%d\\n\", A); }\n")
+        .file("Makefile", "all: prog list\nprog: a.c a.h\n\t$(CC) -include a.h a.c -o $@\na.h: config\n\techo '#define A 3' | tee $@ | sed s/3/4/ > a.h.txt\nlist: prog\n\tnm prog | grep -c main > $@; ./prog >> $@; tar cf x.tar --mtime=@0 list; xz -k x.tar\n")
+        .variable("GGR_CAPTURE", "all")
+        .build("./configure")
+        .build("make -j2")
+        .plain("rm -f prog list x.tar*")
+        .build("make -j2")
+        .same();
+}

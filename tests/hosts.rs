@@ -3,13 +3,10 @@
 
 use std::process::{Command, Output};
 
-use crate::twin::{Field, differences, ggr, placeholders, snapshot};
+use crate::twin::{Field, NOBODY, differences, ggr, placeholders, snapshot};
 
 /// Runs a command where namespaces, mounts and, if asked for, seccomp(2) are refused by the kernel.
 const FORBID: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/forbid.py");
-
-/// Whom everything is given to when root runs these tests, as `forbid.py` does.
-const NOBODY: u32 = 65534;
 
 /// A program whose link waits for its compiles, with a script in between for one of them.
 fn sources() -> Vec<(String, String)> {
@@ -140,17 +137,6 @@ fn links_and_plain_isolation_work_where_more_would_too() {
     }
 }
 
-/// As whom an ordinary user's build runs: root's tests give the files away, others are that user already.
-fn as_user(field: &Field, words: &str) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return field.ggr(words);
-    }
-    let program = field.give_away(NOBODY, &ggr());
-    let mut command = field.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).args(words.split(' '));
-    command
-}
-
 #[test]
 fn an_ordinary_user_runs_here_what_has_no_thunk() {
     let field = Field::new();
@@ -163,7 +149,7 @@ fn an_ordinary_user_runs_here_what_has_no_thunk() {
     let expected = snapshot(&field.tree());
     field.clear();
     field.lay(&files);
-    let (output, said) = run(&mut as_user(&field, "make"));
+    let (output, said) = run(&mut field.as_user("make"));
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("Permission denied"), "{said}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&plain.stdout));

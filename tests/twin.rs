@@ -24,6 +24,9 @@ pub(crate) fn ggr() -> PathBuf {
 /// What a placeholder starts with; none may be left when `ggr` has ended.
 const PLACEHOLDER: &[u8] = b"#!ggr-placeholder";
 
+/// Whom everything is given to when root runs these tests, as `forbid.py` does.
+pub(crate) const NOBODY: u32 = 65534;
+
 /// How the line ends about a file that plain make does not leave.
 const EXTRA: &str = ": should not be there";
 
@@ -167,7 +170,17 @@ pub(crate) struct Field {
 impl Field {
     /// An empty field.
     pub(crate) fn new() -> Self {
-        let temp = tempfile::Builder::new().prefix("ggr-test-").tempdir().expect("a temporary directory");
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// An empty field that is not in `/tmp`, where files that no model names are not looked for.
+    pub(crate) fn outside_of_tmp() -> Self {
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    fn below(dir: &Path) -> Self {
+        let temp =
+            tempfile::Builder::new().prefix("ggr-test-").tempdir_in(dir).expect("a temporary directory");
         let field = Self { temp };
         field.clear();
         field
@@ -227,9 +240,23 @@ impl Field {
         command
     }
 
+    /// A command behind `ggr` as an ordinary user: root gives everything away for it, others are that user already.
+    pub(crate) fn as_user(&self, words: &str) -> Command {
+        if !rustix::process::geteuid().is_root() {
+            return self.ggr(words);
+        }
+        let program = self.give_away(NOBODY, &ggr());
+        let mut command = self.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        command.args(words.split_whitespace());
+        command
+    }
+
     /// Makes another user the owner of everything; a copy of `program` that this user can run.
     pub(crate) fn give_away(&self, user: u32, program: &Path) -> PathBuf {
         let copy = self.temp.path().join("program");
+        // What a session before this one left running may still execute it.
+        let _ = fs::remove_file(&copy);
         fs::copy(program, &copy).expect("the program can be copied");
         for entry in walkdir::WalkDir::new(self.temp.path()) {
             let path = entry.expect("the field stands still").into_path();

@@ -1,13 +1,12 @@
 //! What a user sees of `ggr` itself: exit codes, errors, and commands around a build.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::twin::{Field, Twin, differences, ggr, placeholders, skipped, snapshot};
-
-const NOBODY: u32 = 65534;
+use crate::twin::{Field, NOBODY, Twin, differences, ggr, placeholders, skipped, snapshot};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -117,6 +116,25 @@ fn a_repository_that_cannot_be_one_is_an_error() {
     let field = field();
     fs::write(field.tree().join(".ggr"), "a file\n").expect("the file can be written");
     check(&field, "make", 121, &[".ggr"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_an_error_and_nothing_is_lost() {
+    let field = field();
+    let make = || run(&mut field.as_user("make"));
+    assert_eq!(make().status.code(), Some(0));
+    let (blobs, prog) = (field.tree().join(".ggr/blobs"), field.tree().join("prog"));
+    let made = fs::read(&prog).expect("the build made it");
+    fs::remove_file(&prog).expect("the build made it");
+    let close = |mode| fs::set_permissions(&blobs, fs::Permissions::from_mode(mode)).expect("it is there");
+    close(0);
+    let output = make();
+    let errors = text(&output.stderr);
+    close(0o755);
+    assert_eq!(output.status.code(), Some(121), "{errors}");
+    assert!(errors.contains(".ggr/blobs"), "{errors}");
+    assert_eq!(make().status.code(), Some(0));
+    assert!(fs::read(&prog).expect("the build made it") == made);
 }
 
 #[test]

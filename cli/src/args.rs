@@ -61,7 +61,7 @@ pub(crate) struct Global {
     /// Whether a compile is one thunk or three: `fused` or `staged`
     #[arg(long, value_name = "HOW", global = true)]
     stages: Option<OsString>,
-    /// Programs without a model whose runs are recorded: `auto`, `off`, or names, as `auto,xxd`
+    /// Programs without a model whose runs are recorded: `auto`, `all`, `off`, or names, as `auto,xxd`
     #[arg(long, value_name = "NAMES", global = true)]
     capture: Option<OsString>,
     /// How tool calls are caught: `auto`, `mount`, `path` or `off`

@@ -18,10 +18,10 @@ use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
-use ggr_ir::{Limits, ReductionCache};
+use ggr_ir::{Limits, ReductionCache, StoreError};
 use ggr_models::Models;
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Diversion};
 use crate::commands::Context;
 use crate::config::{Intercept, Mode, Staging};
 use crate::coordinator::{self, Catch, Interception, Output, Parts, Session, heal};
@@ -89,12 +89,13 @@ impl Workshop {
         let healed = heal::sweep(&journal).map_err(Error::io("sweep", repo.placeholders_dir()))?;
         let lost = after_reboot(&repo).map_or(0, |checked| checked.findings.len());
         let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
+        check_readable(&store_root.join("blobs"))?;
         let store = Arc::new(FsStore::new(&store_root));
         let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
         let models = Arc::new(open_models(context, &repo)?);
         let captures = Captures::new(&store_root, store.clone());
-        let capture =
-            Capture::new(captures).map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
+        let capture = Capture::new(captures, diversion(context, &repo))
+            .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
@@ -214,18 +215,30 @@ impl Workshop {
 }
 
 /// The real files of the programs whose runs are recorded; one that has a model is left to it.
-///
-/// None for an ordinary user: a process in the build's user namespace may not look through the coordinator's root
-/// (`PTRACE_MODE_READ` from a child namespace), which is how a launcher becomes the program that it stands for.
 fn captured_programs(context: &Context, tools: &[PathBuf]) -> BTreeSet<PathBuf> {
-    if !rustix::process::geteuid().is_root() {
-        return BTreeSet::new();
-    }
     let path = context.env.value("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = std::env::split_paths(path).collect();
     let mut programs = context.config.capture.value.files(&dirs);
     programs.retain(|program| tools.binary_search(program).is_err());
     programs
+}
+
+/// The programs that are captured though no launcher is mounted over them: of this project's directories, or all.
+fn diversion(context: &Context, repo: &Repo) -> Diversion {
+    let selection = &context.config.capture.value;
+    let project = repo.root().parent().filter(|_| repo.root().ends_with(".ggr"));
+    let trees = project.map(Path::to_owned).into_iter().chain([context.dir.clone()]).collect();
+    Diversion::new(trees, selection.usual, selection.all)
+}
+
+/// A store that cannot be read would have every call run here, for a reason that one file's permissions could undo.
+fn check_readable(blobs: &Path) -> Result<(), Error> {
+    match fs::read_dir(blobs) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Store(StoreError::Io { path: blobs.to_owned(), source }))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn restrict(dir: &Path) -> io::Result<()> {

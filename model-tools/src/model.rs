@@ -76,6 +76,25 @@ pub trait FileView: Send + Sync {
         Some(Directory { device: found.dev(), inode: found.ino(), stamp })
     }
 
+    /// The names in the directory at this absolute path, symlinks followed; nothing if that cannot be said, or if it makes no
+    /// difference between large and small letters.
+    fn names(&self, path: &Path) -> Option<Vec<std::ffi::OsString>> {
+        let names = std::fs::read_dir(path).ok()?.map(|entry| Some(entry.ok()?.file_name()));
+        let names: Vec<std::ffi::OsString> = names.collect::<Option<_>>()?;
+        let other_case = names.iter().find_map(|name| {
+            let name = name.to_str().filter(|name| name.bytes().any(|byte| byte.is_ascii_alphabetic()))?;
+            let other =
+                name.bytes().map(|byte| char::from(byte ^ (u8::from(byte.is_ascii_alphabetic()) << 5)));
+            name.is_ascii().then(|| other.collect::<String>())
+        });
+        match other_case {
+            Some(other) if !names.iter().any(|name| *name == *other) => {
+                std::fs::symlink_metadata(path.join(other)).is_err().then_some(names)
+            }
+            _ => Some(names),
+        }
+    }
+
     /// The target if the path itself is a symlink, else nothing.
     fn link_target(&self, path: &Path) -> Option<PathBuf>;
 

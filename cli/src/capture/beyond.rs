@@ -8,7 +8,7 @@ use ggr_backends::store::captures::Ask;
 use super::answers;
 use super::caller::Input;
 use super::calls::Access;
-use super::places::{self, Place};
+use super::places::Place;
 use super::recorder::{LastWrite, MAX_PRINTED, Recorder};
 use crate::intercept::sys::read_memory;
 
@@ -58,7 +58,7 @@ impl Recorder {
             Access::Make(at) => *at,
             _ => return self.refuse(ASKS),
         };
-        match places::place(thread, at) {
+        match self.place(thread, at) {
             Place::Path(path) => self.names.made.push(path.into()),
             _ => self.refuse(ASKS),
         }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use ggr_ir::protocol::launcher::Request;
 use ggr_ir::{BlobId, Hash};
@@ -160,6 +161,14 @@ impl Caller {
     pub(super) fn appends(&self, output: usize) -> bool {
         rustix::fs::fcntl_getfl(&self.fds[output + 1])
             .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::APPEND))
+    }
+
+    /// The regular file that an output (0 or 1) is, if somebody can find it.
+    pub(super) fn named_file(&self, output: usize) -> Option<PathBuf> {
+        let fd = &self.fds[output + 1];
+        let found = rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_nlink > 0) && is_regular(fd);
+        let number = std::os::fd::AsRawFd::as_raw_fd(fd);
+        found.then(|| fs::read_link(format!("/proc/self/fd/{number}")).ok()).flatten()
     }
 
     /// Where each output stands, if that is a regular file.

@@ -3,6 +3,8 @@
 
 use libc::seccomp_data;
 
+use crate::intercept::filter;
+
 /// A path as a system call names it: relative to a directory's descriptor, its text in the caller's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
@@ -190,7 +192,7 @@ pub(super) fn watched_on_inherited() -> &'static [i64] {
 
 /// What a watched call does.
 pub(super) fn decode(data: &seccomp_data) -> Access {
-    let number = i64::from(data.nr);
+    let number = filter::number(data);
     match TABLE.iter().find(|(row, _)| *row == number) {
         Some((_, decode)) => decode(&data.args),
         None if number == libc::SYS_fcntl && !duplicates(data.args[1] as i32) => Access::Nothing,

@@ -16,6 +16,7 @@ mod answers;
 mod beyond;
 mod caller;
 mod calls;
+mod diversion;
 mod effects;
 pub(crate) mod enter;
 mod places;
@@ -26,5 +27,6 @@ mod serve;
 mod sys;
 mod watch;
 
+pub(crate) use diversion::Diversion;
 pub(crate) use programs::Selection;
 pub(crate) use serve::{Capture, serve};

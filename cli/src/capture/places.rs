@@ -46,8 +46,8 @@ enum Device {
     Terminal,
 }
 
-/// The place that `at` names for thread `pid`.
-pub(super) fn place(pid: u32, at: At) -> Place {
+/// The place that `at` names for thread `pid`; `door` is the process through whose root launchers find the real tools.
+pub(super) fn place(pid: u32, at: At, door: u32) -> Place {
     if at.path == 0 {
         return Place::Descriptor;
     }
@@ -57,14 +57,14 @@ pub(super) fn place(pid: u32, at: At) -> Place {
         return Place::Descriptor;
     }
     if text.starts_with('/') {
-        return sort(pid, clean(&text));
+        return sort(pid, clean(&text), door);
     }
     let base = match at.dir {
         libc::AT_FDCWD => format!("/proc/{pid}/cwd"),
         fd => format!("/proc/{pid}/fd/{fd}"),
     };
     match std::fs::read_link(base).ok().and_then(|base| base.to_str().map(str::to_owned)) {
-        Some(base) if base.starts_with('/') => sort(pid, clean(&format!("{base}/{text}"))),
+        Some(base) if base.starts_with('/') => sort(pid, clean(&format!("{base}/{text}")), door),
         _ => Place::Unnamed,
     }
 }
@@ -90,9 +90,9 @@ fn clean(path: &str) -> String {
     clean
 }
 
-fn sort(pid: u32, path: String) -> Place {
+fn sort(pid: u32, path: String, door: u32) -> Place {
     if let Some(rest) = path.strip_prefix("/proc/") {
-        return of_proc(pid, rest).unwrap_or(Place::Path(path));
+        return of_proc(pid, rest, door).unwrap_or(Place::Path(path));
     }
     if !path.starts_with("/dev/") || path.starts_with("/dev/shm/") {
         return Place::Path(path);
@@ -110,9 +110,9 @@ fn sort(pid: u32, path: String) -> Place {
 }
 
 /// A path below `/proc`: the process's own part, seen through the real tools' root, or nothing special.
-fn of_proc(pid: u32, rest: &str) -> Option<Place> {
+fn of_proc(pid: u32, rest: &str, door: u32) -> Option<Place> {
     let (first, below) = rest.split_once('/').unwrap_or((rest, ""));
-    if first == std::process::id().to_string() {
+    if first == door.to_string() {
         // The way by which a launcher names the real tool.
         return below.strip_prefix("root").map(|tool| Place::Path(tool.to_owned()));
     }
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(clean("//a/./b//../c"), "/a/b/../c");
         assert_eq!(clean("/a/b/"), "/a/b/");
         assert_eq!(clean("/"), "/");
-        let check = |path: &str, expected: Place| assert_eq!(sort(7, path.into()), expected, "{path}");
+        let check = |path: &str, expected: Place| assert_eq!(sort(7, path.into(), 9), expected, "{path}");
         check("/usr/bin/m4", Place::Path("/usr/bin/m4".into()));
         check("/dev/null", Place::Nothing);
         check("/dev/urandom", Place::Random);
@@ -155,6 +155,6 @@ mod tests {
         check("/proc/7/fd/1", Place::OwnDescriptor(1));
         check("/proc/1/environ", Place::Device("it looks at other processes"));
         check("/proc/cpuinfo", Place::Path("/proc/cpuinfo".into()));
-        check(&format!("/proc/{}/root/usr/bin/m4", std::process::id()), Place::Path("/usr/bin/m4".into()));
+        check("/proc/9/root/usr/bin/m4", Place::Path("/usr/bin/m4".into()));
     }
 }

@@ -58,14 +58,16 @@ const USUAL_DIRS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 /// The programs that a session captures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
-    /// Whether those of the table are.
+    /// Whether those of the table are, and what the project itself has built.
     pub(crate) usual: bool,
+    /// Whether all others are too.
+    pub(crate) all: bool,
     /// Further names.
     pub(crate) more: Vec<String>,
 }
 
 impl Selection {
-    /// Reads the setting: `auto`, `off`, or names, `auto` among them for the table.
+    /// Reads the setting: `auto`, `all`, `off`, or names, `auto` among them for the table and what the project has built.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let words: Vec<&str> =
             text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -73,17 +75,19 @@ impl Selection {
             return None;
         }
         if words.contains(&"off") {
-            return (words.len() == 1).then_some(Self { usual: false, more: Vec::new() });
+            return (words.len() == 1).then_some(Self { usual: false, all: false, more: Vec::new() });
         }
-        let more = words.iter().filter(|word| **word != "auto").map(|word| (*word).to_owned()).collect();
-        Some(Self { usual: words.contains(&"auto"), more })
+        let named = words.iter().filter(|word| !["auto", "all"].contains(*word));
+        let all = words.contains(&"all");
+        let more = named.map(|word| (*word).to_owned()).collect();
+        Some(Self { usual: all || words.contains(&"auto"), all, more })
     }
 
     /// As [`Selection::parse`] reads it.
     pub(crate) fn text(&self) -> String {
         let mut words: Vec<&str> = Vec::new();
         if self.usual {
-            words.push("auto");
+            words.push(if self.all { "all" } else { "auto" });
         }
         words.extend(self.more.iter().map(String::as_str));
         if words.is_empty() { "off".into() } else { words.join(",") }
@@ -109,7 +113,7 @@ impl Selection {
 
 impl Default for Selection {
     fn default() -> Self {
-        Self { usual: true, more: Vec::new() }
+        Self { usual: true, all: false, more: Vec::new() }
     }
 }
 
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_setting_reads_back_what_it_shows() {
-        for text in ["auto", "off", "auto,xxd", "xxd"] {
+        for text in ["auto", "off", "all", "auto,xxd", "all,xxd", "xxd"] {
             assert_eq!(Selection::parse(text).unwrap().text(), text);
         }
         for text in ["", "off,xxd", "./gen"] {

@@ -19,6 +19,7 @@ use super::caller::{Caller, Input, Outputs, Sink};
 use super::calls::{self, Access, At};
 use super::places::{self, Place};
 use crate::coordinator::Session;
+use crate::intercept::filter;
 use crate::intercept::supervisor::FileId;
 use crate::intercept::sys::Notification;
 
@@ -111,6 +112,10 @@ impl Recorder {
     /// Takes a call down. The kernel carries it out when this has returned.
     pub(super) fn take(&mut self, call: &Notification) {
         let pid = call.pid;
+        if call.data.arch == filter::ARCH_32 {
+            // Few of them are told: enough to make real what is opened.
+            self.refuse("it makes 32-bit calls");
+        }
         let access = calls::decode(&call.data);
         self.random_name(pid, &access);
         match access {
@@ -154,9 +159,13 @@ impl Recorder {
 
     // --- questions ---
 
+    pub(super) fn place(&self, thread: u32, at: At) -> Place {
+        places::place(thread, at, self.session.door())
+    }
+
     /// The path that a call names, if there is something to record about it.
     fn path(&mut self, pid: u32, at: At) -> Option<String> {
-        match places::place(pid, at) {
+        match self.place(pid, at) {
             Place::Path(path) => return Some(path),
             Place::Descriptor => self.look(pid, at.dir),
             Place::Nothing | Place::OwnDescriptor(_) => {}
@@ -307,7 +316,7 @@ impl Recorder {
     // --- changes ---
 
     fn open(&mut self, pid: u32, at: At, flags: Option<i32>, mode: u32) {
-        let path = match places::place(pid, at) {
+        let path = match self.place(pid, at) {
             Place::Path(path) => path,
             Place::Descriptor | Place::Nothing => return,
             Place::Device(why) => return self.refuse(why),

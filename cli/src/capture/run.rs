@@ -95,7 +95,7 @@ pub(super) fn run(call: &Call, caller: &Caller, stop: &Stop) -> io::Result<Ended
     let helper = child.id();
     capture.enter(helper);
     stop.started(helper);
-    let program = Request { program: real_program(call), ..call.request.clone() };
+    let program = Request { program: call.session.real_path(call.program()), ..call.request.clone() };
     let mut recorder = Recorder::new(call.session.clone(), caller, capture.socket(), call.request.umask);
     let watched = (|| {
         control.write_all(&program.to_frame())?;
@@ -138,11 +138,6 @@ pub(super) fn run(call: &Call, caller: &Caller, stop: &Stop) -> io::Result<Ended
         recorder.refuse(why);
     }
     Ok(Ended { status, recorder, began, took, positions })
-}
-
-fn real_program(call: &Call) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
-    call.session.real_path(std::path::Path::new(std::ffi::OsStr::from_bytes(&call.request.program)))
 }
 
 fn start(caller: &Caller, control: &OwnedFd, launcher: u32) -> io::Result<Child> {
@@ -189,12 +184,13 @@ impl Ended {
             None => self.record(call, caller),
         };
         let touched = || self.recorder.touched.keys().cloned().collect();
+        call.session.capture().diversion().note(call.program(), run.is_ok(), self.took);
         match run {
             Ok(run) => {
                 let event = Event::Captured {
                     label: call.label.as_str().into(),
                     took: self.took,
-                    outputs: paths(&run),
+                    outputs: paths(&run, caller),
                 };
                 remember(&mut known, run);
                 call.session.report(&event);
@@ -221,6 +217,10 @@ impl Ended {
         self.check_unchanged(call)?;
         self.check_positions(caller)?;
         let effects = effects::of_run(&call.session, &self.recorder, self.began)?;
+        let leaves = || !effects.is_empty() || self.prints_into_a_file(call, caller);
+        if call.session.capture().diversion().must_leave_something(call.program()) && !leaves() {
+            return Err("it leaves nothing".into());
+        }
         let put =
             |bytes: &[u8]| call.session.put_bytes(bytes).map_err(|e| format!("it cannot be stored: {e}"));
         Ok(Run {
@@ -231,6 +231,14 @@ impl Ended {
             took_us: self.took.as_micros() as u64,
             facts: std::mem::take(&mut self.recorder.facts),
         })
+    }
+
+    /// Whether what it printed went into a file that has a name and is not where the whole build prints.
+    fn prints_into_a_file(&self, call: &Call, caller: &Caller) -> bool {
+        let kept = |output: usize| {
+            caller.named_file(output).is_some() && !call.session.is_sink(caller.sinks[output])
+        };
+        (0..2).any(|output| !self.recorder.printed[output].is_empty() && kept(output))
     }
 
     /// What others changed while the program ran may have been seen before or after.

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::caller::Caller;
+use super::diversion::Diversion;
 use super::run::{self, Stop};
 use super::{answers, effects};
 use crate::coordinator::Session;
@@ -28,6 +29,7 @@ const PATIENCE: u32 = 2;
 pub(crate) struct Capture {
     pub(super) captures: Captures,
     programs: OnceLock<BTreeSet<PathBuf>>,
+    diversion: Arc<Diversion>,
     socket: OnceLock<PathBuf>,
     /// The helpers of runs that are under way, with what was found out about each by others than its watcher.
     running: Mutex<HashMap<u32, Option<String>>>,
@@ -42,15 +44,16 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// Captures no program yet.
+    /// Captures the programs that are diverted, and no other yet.
     ///
     /// # Errors
     /// If no pipe can be made.
-    pub(crate) fn new(captures: Captures) -> io::Result<Self> {
+    pub(crate) fn new(captures: Captures, diversion: Diversion) -> io::Result<Self> {
         let (ending, going) = io::pipe()?;
         Ok(Self {
             captures,
             programs: OnceLock::new(),
+            diversion: Arc::new(diversion),
             socket: OnceLock::new(),
             running: Mutex::default(),
             open: watch::Sender::new(0),
@@ -79,6 +82,19 @@ impl Capture {
     /// Whether this real file is a program that is captured.
     pub(crate) fn captures(&self, program: &Path) -> bool {
         self.programs.get().is_some_and(|programs| programs.contains(program))
+    }
+
+    /// The programs that are diverted.
+    pub(crate) fn diversion(&self) -> &Arc<Diversion> {
+        &self.diversion
+    }
+
+    /// Names the launcher for programs that are diverted, and the files that have one of their own. Nothing: none is diverted.
+    pub(crate) fn divert_to(&self, launcher: Option<&Path>, tools: &[PathBuf]) {
+        let Some(launcher) = launcher else { return self.diversion.stop() };
+        let programs = self.programs.get().into_iter().flatten();
+        let standing = tools.iter().chain(programs).cloned().collect();
+        self.diversion.start(launcher, standing);
     }
 
     /// A modelled tool was called by process `pid`: if that is part of a captured run, the run is not remembered, and its
@@ -195,10 +211,14 @@ impl Call {
         Self { session, pid, request, label, name: program }
     }
 
+    /// The program's real file.
+    pub(super) fn program(&self) -> &Path {
+        Path::new(std::ffi::OsStr::from_bytes(&self.request.program))
+    }
+
     /// The caller becomes the program itself: nothing is recorded.
     fn plain(&self) -> Reply {
-        let program = Path::new(std::ffi::OsStr::from_bytes(&self.request.program));
-        Reply::Become(self.session.real_path(program))
+        Reply::Become(self.session.real_path(self.program()))
     }
 
     fn plain_because(&self, why: &str) -> Reply {
@@ -256,7 +276,7 @@ impl Call {
         self.session.report(&Event::Repeated {
             label: self.label.as_str().into(),
             saved: Duration::from_micros(run.took_us),
-            outputs: paths(run),
+            outputs: paths(run, caller),
         });
         Ok(Reply::Exit { code: 0, stdout, stderr })
     }
@@ -272,9 +292,11 @@ impl Call {
     }
 }
 
-/// The files that a run leaves.
-pub(super) fn paths(run: &Run) -> Vec<PathBuf> {
-    run.effects.iter().map(|effect| PathBuf::from(&effect.path)).collect()
+/// The files that a run leaves, those that it prints into included.
+pub(super) fn paths(run: &Run, caller: &Caller) -> Vec<PathBuf> {
+    let printed = [run.stdout, run.stderr].into_iter().zip(0..).filter(|(bytes, _)| bytes.size() > 0);
+    let printed = printed.filter_map(|(_, output)| caller.named_file(output));
+    run.effects.iter().map(|effect| PathBuf::from(&effect.path)).chain(printed).collect()
 }
 
 /// The run whose every question has the same answer now. A question that several runs asked is asked once.

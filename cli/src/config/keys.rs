@@ -102,7 +102,7 @@ pub(crate) static KEYS: &[Key] = &[
         "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda` or `local,lambda`",
         field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
     key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
-        "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
+        "programs without a model whose runs are recorded", "`auto`, `all`, `off`, or program names (`auto,xxd`)",
         field!(capture, |raw| Selection::parse(raw.text()?)?, |value| value.text())),
     key!("color", Some("GGR_COLOR"), Some("--color"), SAFE,
         "colours in ggr's own messages", "`auto`, `always` or `never`",

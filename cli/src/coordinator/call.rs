@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -80,8 +81,12 @@ impl Answer {
 pub(crate) async fn serve(session: Arc<Session>, mut stream: UnixStream) -> io::Result<()> {
     let pid = stream.peer_cred()?.pid().map_or(0, |pid| pid as u32);
     let frame = read_frame(&mut stream).await?;
-    let request = session.resolve(Request::from_frame(&frame)?);
+    let mut request = session.resolve(Request::from_frame(&frame)?);
     let tool = PathBuf::from(os(request.program.clone()));
+    if let Some(program) = session.capture().diversion().program_of(pid, &tool) {
+        request.program = program.into_os_string().into_vec();
+        return capture::serve(session, stream, pid, request).await;
+    }
     if session.capture().captures(&tool) {
         return capture::serve(session, stream, pid, request).await;
     }
@@ -127,7 +132,7 @@ async fn read_frame(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
 }
 
 fn os(bytes: Vec<u8>) -> std::ffi::OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+    std::ffi::OsString::from_vec(bytes)
 }
 
 fn understand(pid: u32, request: Request) -> Option<Call> {

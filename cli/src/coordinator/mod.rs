@@ -218,6 +218,8 @@ pub(crate) async fn run(
         links.put(&plan.launcher).map_err(at(&plan.launcher))?;
     }
     session.stand(interception.links().cloned(), interception.watch);
+    let diverts = interception.watch && matches!(interception.catch, Catch::Mounts);
+    session.capture().divert_to(diverts.then_some(plan.launcher.as_path()), &interception.tools);
     let server = tokio::spawn(accept(Arc::clone(session), listener));
     let mut keeper = Keeper::start(&interception.repo).map_err(at(&interception.repo))?;
     let start = Start { command, plan: &plan, interception };

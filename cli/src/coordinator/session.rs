@@ -175,6 +175,11 @@ impl Session {
         self.root.load(Ordering::Acquire) == pid
     }
 
+    /// Whether something is where the build's own output goes.
+    pub(crate) fn is_sink(&self, sink: Option<Sink>) -> bool {
+        self.sinks.lock().expect("no holder panics").contains(&sink)
+    }
+
     /// If the build is being stopped by ggr itself, to be run again or given up: where its own output goes.
     pub(crate) fn sinks_if_stopped(&self) -> Option<[Option<Sink>; 2]> {
         let stopped = *self.course.borrow() != Course::Going;
@@ -186,6 +191,11 @@ impl Session {
         self.door.store(door, Ordering::Release);
         *self.sinks.lock().expect("no holder panics") = [callers::sink(pid, 1), callers::sink(pid, 2)];
         self.root.store(pid, Ordering::Release);
+    }
+
+    /// The process through whose root the build finds the real tools.
+    pub(crate) fn door(&self) -> u32 {
+        self.door.load(Ordering::Acquire)
     }
 
     /// From now on every call waits.
@@ -242,7 +252,7 @@ impl Session {
         if self.links().is_some() {
             return tool.as_os_str().as_bytes().to_vec();
         }
-        let mut path = format!("/proc/{}/root", self.door.load(Ordering::Acquire)).into_bytes();
+        let mut path = format!("/proc/{}/root", self.door()).into_bytes();
         path.extend_from_slice(tool.as_os_str().as_bytes());
         path
     }

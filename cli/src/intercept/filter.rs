@@ -8,7 +8,7 @@ use libc::{
 const ARCH: u32 = 0xc000_003e;
 
 /// `AUDIT_ARCH_I386`: calls of 32-bit programs, and `int 0x80` of any program.
-const ARCH_32: u32 = 0x4000_0003;
+pub(crate) const ARCH_32: u32 = 0x4000_0003;
 
 /// The system calls that open, truncate or execute a file by name, and the one that asks for its size.
 pub(super) const WATCHED: [i64; 8] = [
@@ -39,7 +39,7 @@ const WATCHED_32: [(u32, i64); 9] = [
 ];
 
 /// The number that a watched call has in 64-bit programs.
-pub(super) fn number(call: &libc::seccomp_data) -> i64 {
+pub(crate) fn number(call: &libc::seccomp_data) -> i64 {
     let number = call.nr as u32;
     let known = WATCHED_32.iter().find(|(nr, _)| call.arch == ARCH_32 && *nr == number);
     known.map_or(i64::from(call.nr), |(_, nr)| *nr)
@@ -100,16 +100,18 @@ fn block(watched: &[u32]) -> Vec<sock_filter> {
     block
 }
 
-/// A program that notifies on the calls in `always`, and on those in `on_first` if their first argument is one of `firsts`.
+/// A program that notifies on the calls in `always`, and on those in `on_first` if their first argument is one of `firsts`; of
+/// 32-bit calls on those that open, execute or look at files.
 pub(crate) fn watching(always: &[i64], on_first: &[i64], firsts: &[u32]) -> Vec<sock_filter> {
     let (always_len, on_first_len) = (always.len() as u8, on_first.len() as u8);
     let firsts_len = firsts.len() as u8;
-    let mut program = vec![
-        statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_ARCH),
-        // Calls of another architecture pass unseen: a run that executes a 32-bit program is not remembered.
-        jump(ARCH, 0, always_len + on_first_len + 1),
-        statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_NR),
-    ];
+    let narrow = block(&WATCHED_32.map(|(nr, _)| nr));
+    let mut program =
+        vec![statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_ARCH), jump(ARCH_32, 0, narrow.len() as u8)];
+    program.extend(narrow);
+    // Calls of yet another architecture pass unseen.
+    program.push(jump(ARCH, 0, always_len + on_first_len + 1));
+    program.push(statement(BPF_LD | BPF_W | BPF_ABS, OFFSET_NR));
     // What follows the jumps: allow, load the first argument, compare it with each, allow, notify.
     let jumps = always_len + on_first_len;
     for (i, nr) in (0..).zip(always) {
@@ -196,5 +198,10 @@ mod tests {
             check(ARCH, nr, 7, libc::SECCOMP_RET_ALLOW);
         }
         check(ARCH, libc::SYS_brk, 0, libc::SECCOMP_RET_ALLOW);
+        for (nr, _) in WATCHED_32 {
+            check(ARCH_32, i64::from(nr), 7, libc::SECCOMP_RET_USER_NOTIF);
+        }
+        // `brk`
+        check(ARCH_32, 45, 7, libc::SECCOMP_RET_ALLOW);
     }
 }

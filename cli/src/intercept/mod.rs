@@ -5,6 +5,7 @@
 //! execute a file, so that whoever reads a placeholder waits until it is real, static programs too.
 //! The coordinator itself stays outside and sees the real tools.
 
+pub(crate) mod divert;
 pub(crate) mod door;
 pub(crate) mod enter;
 pub(crate) mod filter;

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +14,7 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 
+use super::divert::{self, Divert};
 use super::filter;
 use super::sys::{self, Notification};
 
@@ -34,6 +35,9 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     /// A file is about to be executed. Takes the held call if that has to wait; otherwise gives it back.
     fn executed(&self, file: FileId, held: Held) -> Option<Held>;
 
+    /// Who wants the launcher executed in the stead of the program at this path, as seen from here.
+    fn diverts(&self, pid: u32, program: &Path) -> Option<Arc<dyn Divert>>;
+
     /// Takes the held call if the file is a placeholder; otherwise drops it at once.
     fn opened(&self, file: FileId, held: Held);
 }
@@ -44,10 +48,15 @@ pub(crate) struct Held {
     id: u64,
     /// The thread that waits.
     pub(crate) pid: u32,
+    /// Who has its process diverted when it goes on.
+    divert: Option<Arc<dyn Divert>>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if let Some(by) = self.divert.take() {
+            return divert::divert(Arc::clone(&self.listener), self.id, self.pid, by);
+        }
         // The process may have been killed while it waited: nothing is left to let go.
         let _ = sys::let_go(self.listener.as_fd(), self.id);
     }
@@ -114,6 +123,10 @@ impl Watcher for LetGo {
         Some(held)
     }
 
+    fn diverts(&self, _: u32, _: &Path) -> Option<Arc<dyn Divert>> {
+        None
+    }
+
     fn opened(&self, _: FileId, _: Held) {}
 
     fn written(&self, _: FileId) {}
@@ -142,10 +155,13 @@ fn nobody_left(listener: &OwnedFd) -> bool {
 }
 
 fn answer(listener: &Arc<OwnedFd>, watcher: &dyn Watcher, call: &Notification) {
-    let held = Held { listener: Arc::clone(listener), id: call.id, pid: call.pid };
+    let mut held = Held { listener: Arc::clone(listener), id: call.id, pid: call.pid, divert: None };
     let named = Named::of(call);
     let matters = watcher.any() || named.writes || (named.executes && watcher.counts_programs());
-    if matters && let Some(file) = named.file(call.pid) {
+    if matters && let Some((path, file)) = named.file(call.pid) {
+        if named.executes {
+            held.divert = watcher.diverts(call.pid, &path);
+        }
         if named.writes {
             watcher.written(file);
         }
@@ -189,15 +205,15 @@ impl Named {
         Self { dirfd, path, beside, writes, executes }
     }
 
-    /// The regular file, as the kernel will find it.
-    fn file(&self, pid: u32) -> Option<FileId> {
+    /// The regular file, as the kernel will find it, and a path to it from here.
+    fn file(&self, pid: u32) -> Option<(PathBuf, FileId)> {
         if self.beside {
             return None;
         }
-        let path = sys::read_path(pid, self.path).ok()?;
-        let stat = rustix::fs::stat(place(pid, self.dirfd, path)).ok()?;
+        let path = place(pid, self.dirfd, sys::read_path(pid, self.path).ok()?);
+        let stat = rustix::fs::stat(&path).ok()?;
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        regular.then_some((stat.st_dev, stat.st_ino))
+        regular.then_some((path, (stat.st_dev, stat.st_ino)))
     }
 }
 

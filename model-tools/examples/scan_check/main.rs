@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use args::{Call, Unit};
-use files::RealFiles;
+use files::{RealFiles, SeenFiles};
 use ggr_models::scan::{AskCompiler, DepfileOptions, ScanMiss, Scanner, default_target, depfile};
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let mut count = Count::default();
     if gcc {
         for unit in &units {
-            compare(&scanner, &RealFiles::default(), unit, &mut count, &mut show);
+            compare(&scanner, &RealFiles, unit, &mut count, &mut show);
         }
         println!(
             "{} units: {} equal, {} not sure, {} different; gcc failed on {} more ({} of them scanned)",
@@ -134,21 +134,23 @@ fn measure(units: &[Unit], count: &Count) {
     for unit in units {
         let _ = scanner.prepare(&unit.request);
     }
-    let files = RealFiles::default();
+    // As in a build, each path is looked at once in a run over all units, and each unit for itself to compare.
+    let files = SeenFiles::default();
     let run = |scan: &dyn Fn(&Unit)| {
+        files.forget();
         let started = cpu_time();
         units.iter().for_each(scan);
         let time = cpu_time() - started;
-        let names = ["find", "stamp", "directory", "link_target", "read"];
-        let calls = names.into_iter().zip(files.take_calls());
-        let calls: Vec<String> =
-            calls.map(|(name, calls)| format!("{name} {}", calls / units.len() as u64)).collect();
-        println!("  files asked a unit: {}", calls.join(", "));
+        let names = ["files", "links", "directories", "bytes"];
+        let asked = names.into_iter().zip(files.take_asked());
+        let asked: Vec<String> = asked.map(|(name, times)| format!("{name} {times}")).collect();
+        println!("  files asked in all: {}", asked.join(", "));
         time
     };
     let cold = run(&|unit| drop(scanner.scan(&unit.request, &files)));
     let lexed = run(&|unit| drop(scanner.scan_afresh(&unit.request, &files)));
     let warm = run(&|unit| drop(scanner.scan(&unit.request, &files)));
+    let each_unit = run_once(|| units.iter().for_each(|unit| drop(scanner.scan(&unit.request, &RealFiles))));
     let file = std::env::temp_dir().join(format!("scan-check-{}", std::process::id()));
     let saving = run_once(|| scanner.save(&file).expect("the cache can be written"));
     let size = std::fs::metadata(&file).map_or(0, |found| found.len());
@@ -165,7 +167,12 @@ fn measure(units: &[Unit], count: &Count) {
     );
     let each = |time: Duration| time.as_secs_f64() * 1e3 / units.len().max(1) as f64;
     println!("cold: {:.1} ms in all, {:.3} ms a unit", cold.as_secs_f64() * 1e3, each(cold));
-    for (name, time) in [("lexed, run again", lexed), ("warm", warm), ("warm, next process", next)] {
+    for (name, time) in [
+        ("lexed, run again", lexed),
+        ("warm", warm),
+        ("warm, every file looked at in every unit", each_unit),
+        ("warm, next process", next),
+    ] {
         println!("{name}: {:.1} ms in all, {:.3} ms a unit", time.as_secs_f64() * 1e3, each(time));
     }
     if !count.gcc_time.is_zero() {

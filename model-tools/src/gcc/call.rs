@@ -141,6 +141,12 @@ impl Reader {
     }
 
     fn file(&mut self, path: &str) -> Result<(), Reason> {
+        let is_cpp = self.personality == Personality::Cpp;
+        if is_cpp && self.call.sources.len() == 1 && self.call.output.is_none() {
+            // `cpp in out` (`cppspec.cc`).
+            self.call.output = Some(path.to_owned());
+            return Ok(());
+        }
         match self.language.or_else(|| by_suffix(path, self.personality)) {
             None if self.personality == Personality::Cpp => {
                 Err(Reason::Other(format!("`{path}` has no suffix that the preprocessor knows")))

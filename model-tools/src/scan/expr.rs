@@ -15,6 +15,11 @@ pub(crate) struct Num {
 }
 
 impl Num {
+    /// A signed number.
+    pub(crate) fn of(value: i64) -> Num {
+        Num { bits: value as u64, unsigned: false }
+    }
+
     pub(crate) fn truth(value: bool) -> Num {
         Num { bits: u64::from(value), unsigned: false }
     }

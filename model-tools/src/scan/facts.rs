@@ -157,6 +157,11 @@ impl Language {
 }
 
 const USUAL_ATTRIBUTES: &str = "\
+    acquire_capability acquired_after acquired_before annotate assert_exclusive_lock capability enable_if \
+    exclusive_lock_function exclusive_locks_required exclusive_trylock_function guarded_by lifetimebound lock_returned \
+    lockable locks_excluded no_thread_safety_analysis pt_guarded_by release_capability requires_capability \
+    scoped_lockable shared_lock_function shared_locks_required shared_trylock_function unlock_function \
+    __alloc_align__ alloc_align \
     access alloc_size aligned alias always_inline artificial cold const constructor deprecated destructor fallthrough \
     error flatten format format_arg gnu_inline hot malloc may_alias noclone noinline nonnull nonstring noreturn nothrow \
     no_sanitize no_sanitize_address __access__ __alloc_size__ __always_inline__ __artificial__ __cold__ __const__ \
@@ -185,13 +190,14 @@ const USUAL_BUILTINS: &str = "\
     __reference_converts_from_temporary __remove_cv __remove_reference __remove_cvref __is_array __is_function \
     __builtin_operator_new __builtin_operator_delete __builtin_FILE __builtin_LINE __builtin_FUNCTION \
     __array_rank __array_extent __make_integer_seq __integer_pack __type_pack_element __underlying_type \
-    __sync_fetch_and_add __sync_synchronize __atomic_load_n __atomic_store_n __c11_atomic_load";
+    __builtin_fclose __sync_fetch_and_add __sync_synchronize __atomic_load_n __atomic_store_n __c11_atomic_load";
 
 const USUAL_STANDARD_ATTRIBUTES: &str = "\
     assume carries_dependency deprecated fallthrough likely maybe_unused no_unique_address nodiscard noreturn unlikely \
     gnu::always_inline gnu::cold gnu::const gnu::fallthrough gnu::format gnu::hot gnu::malloc gnu::noinline \
     gnu::nonnull gnu::pure gnu::returns_nonnull gnu::unused gnu::used gnu::visibility gnu::warn_unused_result \
-    clang::fallthrough";
+    __no_unique_address__ clang::fallthrough clang::lifetimebound clang::musttail clang::no_destroy clang::reinitializes \
+    clang::require_constant_initialization clang::standalone_debug clang::trivial_abi msvc::no_unique_address";
 
 /// Marks our own words in the compiler's output: with `-g3` it lists macros too.
 const MARK: &str = "ggr_scan_";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::facts::{CompilerFacts, Facts};
 use super::lexed::Lexed;
@@ -28,6 +28,7 @@ pub struct Scanner {
     setups: Mutex<FastMap<Compiler, Result<Arc<Setup>, ScanMiss>>>,
     lexed: RwLock<LexedFiles>,
     probes: RwLock<FastMap<ProbeKey, Probed>>,
+    listings: RwLock<FastMap<Sym, Listing>>,
     tables: Mutex<Vec<MacroTable>>,
     remembered: RwLock<FastMap<Key, Arc<Remembered>>>,
     store: Mutex<Store>,
@@ -47,6 +48,21 @@ pub(crate) enum Probed {
     File { path: Sym, absolute: Sym },
 }
 
+/// How often something was looked for in a directory in vain before its names are listed: listing costs as much as some
+/// dozen of questions.
+const LISTED_AFTER: u32 = 6;
+
+/// The names in a directory, as long as it has this stamp.
+#[derive(Debug, Default)]
+struct Listing {
+    stamp: u64,
+    misses: u32,
+    names: Option<FxHashSet<Vec<u8>>>,
+}
+
+/// A feature test: its operator, the scope of its name if it has one, and the name.
+pub(crate) type FeatureTest = (Sym, Sym, Sym);
+
 /// What a compiler with its flags comes to.
 pub(crate) struct Setup {
     pub(crate) facts: Facts,
@@ -61,6 +77,20 @@ pub(crate) struct Setup {
     pub(crate) optimize_macros: Vec<Sym>,
     /// Values of feature tests; none where the compiler gave none.
     features: Mutex<FastMap<Vec<u8>, Option<i64>>>,
+    /// Those of them that were asked for, again, without their text.
+    answers: RwLock<FastMap<FeatureTest, i64>>,
+}
+
+impl Setup {
+    /// The value of a test, if it is known by its symbols.
+    pub(crate) fn answer(&self, test: FeatureTest) -> Option<i64> {
+        self.answers.read().unwrap_or_else(PoisonError::into_inner).get(&test).copied()
+    }
+
+    /// Keeps the value of a test.
+    pub(crate) fn keep_answer(&self, test: FeatureTest, value: i64) {
+        self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(test, value);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,6 +106,7 @@ impl Scanner {
             setups: Mutex::default(),
             lexed: RwLock::default(),
             probes: RwLock::default(),
+            listings: RwLock::default(),
             tables: Mutex::default(),
             remembered: RwLock::default(),
             store: Mutex::default(),
@@ -197,6 +228,27 @@ impl Scanner {
         self.probes.write().unwrap_or_else(PoisonError::into_inner).insert(key, probed);
     }
 
+    /// Whether nothing of that name stands in the directory, which has this stamp; false if that is not known.
+    pub(crate) fn is_not_listed(&self, dir: Sym, stamp: u64, name: &[u8]) -> bool {
+        let listings = self.listings.read().unwrap_or_else(PoisonError::into_inner);
+        let listing = listings.get(&dir).filter(|listing| listing.stamp == stamp);
+        listing.and_then(|listing| listing.names.as_ref()).is_some_and(|names| !names.contains(name))
+    }
+
+    /// Notes that something was looked for in vain in a directory, which had this stamp before and has it after its names
+    /// were listed. `list` gives the names, if the directory still has the stamp.
+    pub(crate) fn note_miss(&self, dir: Sym, stamp: u64, list: impl FnOnce() -> Option<FxHashSet<Vec<u8>>>) {
+        let mut listings = self.listings.write().unwrap_or_else(PoisonError::into_inner);
+        let listing = listings.entry(dir).or_default();
+        if listing.stamp != stamp {
+            *listing = Listing { stamp, ..Listing::default() };
+        }
+        listing.misses += 1;
+        if listing.misses == LISTED_AFTER {
+            listing.names = list();
+        }
+    }
+
     pub(crate) fn lexed(&self, absolute: Sym, mode: Mode, stamp: u64) -> Option<Arc<Lexed>> {
         let lexed = self.lexed.read().unwrap_or_else(PoisonError::into_inner);
         let (known, found) = lexed.get(&(absolute, mode))?;
@@ -256,6 +308,7 @@ impl Scanner {
             optimize_macros: names(OPTIMIZE_MACROS),
             facts,
             features: Mutex::new(features.into_iter().map(|(test, value)| (test, Some(value))).collect()),
+            answers: RwLock::default(),
         })
     }
 

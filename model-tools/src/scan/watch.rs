@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::lexed::Lexed;
 use super::result::ScanMiss;
@@ -23,6 +23,8 @@ pub(crate) struct Watch {
     dirs: HashMap<Sym, Option<Directory>, FxBuildHasher>,
     /// The directories of the chains, by absolute path.
     chain: Vec<PathBuf>,
+    /// The directories that searches begin in, by the name that they are searched under: their absolute path and stamp.
+    places: HashMap<Sym, Option<(Sym, u64)>, FxBuildHasher>,
     /// Files that were found, with their stamps.
     pub(crate) found: Vec<(Sym, u64)>,
     /// Paths where nothing was, each with the directory whose stamp vouches for it.
@@ -64,7 +66,7 @@ pub(crate) fn as_path(text: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(text))
 }
 
-impl Unit<'_> {
+impl<'a> Unit<'a> {
     fn absolute(&self, path: &[u8]) -> PathBuf {
         self.request.dir.join(as_path(path))
     }
@@ -116,11 +118,25 @@ impl Unit<'_> {
             }
             None => {}
         }
+        let place = self.place(dir, name);
+        if let Some((place, stamp, first)) = place
+            && self.scanner.is_not_listed(place, stamp, first)
+        {
+            let symbols = self.scanner.symbols();
+            let path = symbols.intern(&joined(symbols.text(place), symbols.text(name)));
+            let absent = Absent { path, dir: place, stamp: Some(stamp) };
+            self.scanner.remember(key, Probed::Absent(absent));
+            self.watch.absent.push(absent);
+            return Ok(None);
+        }
         let path = joined(self.scanner.symbols().text(dir), self.scanner.symbols().text(name));
         let absolute = self.absolute(&path);
         let symbols = self.scanner.symbols();
         match self.files.find(&absolute) {
             Found::Missing | Found::Directory => {
+                if let Some((place, stamp, _)) = place {
+                    self.scanner.note_miss(place, stamp, || self.list(place, stamp));
+                }
                 let absent = self.absent(&absolute);
                 if absent.stamp.is_some() {
                     self.scanner.remember(key, Probed::Absent(absent));
@@ -142,6 +158,32 @@ impl Unit<'_> {
                 Ok(Some(Hit { path, absolute, stamp }))
             }
         }
+    }
+
+    /// The directory in which a search for `name` begins, its stamp, and the first part of the name, which must stand in it.
+    fn place(&mut self, dir: Sym, name: Sym) -> Option<(Sym, u64, &'a [u8])> {
+        let symbols = self.scanner.symbols();
+        let name = symbols.text(name);
+        let first = &name[..memchr::memchr(b'/', name).unwrap_or(name.len())];
+        if dir == Sym::EMPTY || matches!(first, b"" | b"." | b"..") {
+            return None;
+        }
+        let known = self.watch.places.get(&dir).copied();
+        let found = known.unwrap_or_else(|| {
+            let absolute = self.absolute(symbols.text(dir));
+            let place = symbols.intern(absolute.components().as_path().as_os_str().as_bytes());
+            let found = self.look_at(place).and_then(|dir| Some((place, dir.stamp?)));
+            self.watch.places.insert(dir, found);
+            found
+        });
+        found.map(|(place, stamp)| (place, stamp, first))
+    }
+
+    /// The names in a directory, if it has this stamp when they have been listed.
+    fn list(&self, place: Sym, stamp: u64) -> Option<FxHashSet<Vec<u8>>> {
+        let path = as_path(self.scanner.symbols().text(place));
+        let names = self.files.names(path)?.into_iter().map(OsStringExt::into_vec).collect();
+        (self.files.directory(path)?.stamp == Some(stamp)).then_some(names)
     }
 
     /// The directory that vouches for nothing standing at the path.

@@ -10,6 +10,7 @@ use ggr_ir::repo::{Journal, JournalError, Repo};
 use super::{Course, Ended, Session};
 use crate::coordinator::call::Call;
 use crate::coordinator::placeholders::Placeholder;
+use crate::intercept::divert::Divert;
 use crate::intercept::supervisor::{FileId, Held, Watcher};
 
 impl Session {
@@ -103,7 +104,15 @@ impl Watcher for Session {
     }
 
     fn counts_programs(&self) -> bool {
-        self.links().is_some()
+        self.links().is_some() || self.capture.diversion().is_on()
+    }
+
+    fn diverts(&self, pid: u32, program: &Path) -> Option<Arc<dyn Divert>> {
+        let diversion = self.capture.diversion();
+        // A launcher becomes the program that it stands for through this process's root.
+        let becomes = program.starts_with(format!("/proc/{}/root", self.door()));
+        let wanted = !becomes && diversion.wants(program) && !self.is_root(pid) && !self.is_run_here(pid);
+        wanted.then(|| Arc::clone(diversion) as Arc<dyn Divert>)
     }
 
     fn executed(&self, file: FileId, held: Held) -> Option<Held> {

@@ -19,6 +19,19 @@ fn modes_rank_as_in_the_driver() {
 }
 
 #[test]
+fn the_preprocessors_second_file_is_its_output() {
+    let read = |line: &str| {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&args, Personality::Cpp, Dialect::Gcc).map(|call| (call.sources.len(), call.output))
+    };
+    assert_eq!(read("a.c"), Ok((1, None)));
+    assert_eq!(read("-P a.c out.txt"), Ok((1, Some("out.txt".into()))));
+    for line in ["a.c b.c c.c", "-o x a.c b.c", "a.c b.c -o x"] {
+        assert!(read(line).is_err(), "{line}");
+    }
+}
+
+#[test]
 fn languages_follow_their_flag() {
     let call = read("-c -x c++ a.c -x none b.c -xassembler c.x").unwrap();
     let languages: Vec<Language> = call.sources.iter().map(|source| source.language).collect();
