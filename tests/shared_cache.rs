@@ -16,7 +16,8 @@ const SOURCES: usize = 4;
 /// A program of a few sources whose objects are some hundred kilobytes together.
 fn sources() -> Vec<(String, String)> {
     let objects: Vec<_> = (0..SOURCES).map(|n| format!("s{n}.o")).collect();
-    let makefile = format!("CFLAGS = -O1 -g\nprog: {0}\n\t$(CC) {0} -o prog\n{0}: all.h\n", objects.join(" "));
+    let makefile =
+        format!("CFLAGS = -O1 -g\nprog: {0}\n\t$(CC) {0} -o prog\n{0}: all.h\n", objects.join(" "));
     let mut files = vec![("Makefile".into(), makefile), ("all.h".into(), "#include <stdio.h>\n".into())];
     for n in 0..SOURCES {
         let mut text =
@@ -58,16 +59,22 @@ impl Team {
         let output = run(&mut command(self.machine(), endpoint, &words));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
-        assert_eq!(differences(&self.expected, &snapshot(&self.field.tree())), Vec::<String>::new(), "{said}");
+        assert_eq!(
+            differences(&self.expected, &snapshot(&self.field.tree())),
+            Vec::<String>::new(),
+            "{said}"
+        );
         let events = fs::read_to_string(self.field.beside("events")).expect("events were asked for");
-        let events = events.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect();
+        let events =
+            events.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect();
         Built { said, events }
     }
 }
 
 /// A command behind ggr with the bucket at this endpoint.
 fn command(field: &Field, endpoint: &str, words: &str) -> Command {
-    let mut command = field.ggr(&format!("--store s3://team/ci --endpoint-url {endpoint} {words}"));
+    let mut command = field.ggr(&format!("--endpoint-url {endpoint} {words}"));
+    command.env("GGR_STORE", "s3://team/ci");
     command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
     command.env("AWS_EC2_METADATA_DISABLED", "true");
     command
@@ -184,13 +191,17 @@ fn answers_that_are_cut_off_are_asked_for_again() {
         true => Fate::Cut,
         false => Fate::Pass,
     };
-    let Some((built, seen)) = check_fault("answers_that_are_cut_off_are_asked_for_again", cut) else { return };
+    let Some((built, seen)) = check_fault("answers_that_are_cut_off_are_asked_for_again", cut) else {
+        return;
+    };
     assert_eq!(built.ran(), 0, "{}\n{seen:?}", built.said);
 }
 
 #[test]
 fn a_slow_server_is_waited_for() {
-    let Some((built, _)) = check_fault("a_slow_server_is_waited_for", |_, _| Fate::Slow(1 << 20)) else { return };
+    let Some((built, _)) = check_fault("a_slow_server_is_waited_for", |_, _| Fate::Slow(1 << 20)) else {
+        return;
+    };
     assert_eq!(built.ran(), 0, "{}", built.said);
 }
 
@@ -203,7 +214,8 @@ fn a_server_that_says_slow_down_is_asked_again() {
 
 #[test]
 fn credentials_that_expire_while_reading_leave_a_local_build_with_one_warning() {
-    let expired = |_: &Request, before| if before < 3 { Fate::Pass } else { Fate::Refuse(400, "ExpiredToken") };
+    let expired =
+        |_: &Request, before| if before < 3 { Fate::Pass } else { Fate::Refuse(400, "ExpiredToken") };
     let test = "credentials_that_expire_while_reading_leave_a_local_build_with_one_warning";
     let Some((built, _)) = check_fault(test, expired) else { return };
     assert!(built.said.matches("the credentials have expired").count() <= 1, "{}", built.said);
@@ -244,14 +256,34 @@ fn a_bucket_that_cannot_be_used_is_an_error_before_the_build() {
         }
     };
     let mut nobody = command(&field, server.endpoint(), "echo begun");
-    check(nobody.env_remove("AWS_ACCESS_KEY_ID"), &["bucket `team` at http://", "no credentials", "AWS_PROFILE"]);
+    check(
+        nobody.env_remove("AWS_ACCESS_KEY_ID"),
+        &["bucket `team` at http://", "no credentials", "AWS_PROFILE"],
+    );
     let mut other = command(&field, server.endpoint(), "echo begun");
-    check(other.env("AWS_SECRET_ACCESS_KEY", "wrong"), &["the credentials are not accepted", "hint: check the access key"]);
+    check(
+        other.env("AWS_SECRET_ACCESS_KEY", "wrong"),
+        &["the credentials are not accepted", "hint: check the access key"],
+    );
     let mut missing = command(&field, server.endpoint(), "--store s3://nobody/x echo begun");
-    check(&mut missing, &["cannot use the store `s3://nobody/x`", "there is no such bucket", "hint: make the bucket `nobody`"]);
+    check(
+        &mut missing,
+        &[
+            "cannot use the store `s3://nobody/x`",
+            "there is no such bucket",
+            "hint: make the bucket `nobody`",
+        ],
+    );
     let denied = Proxy::new(&server.address(), |_, _| Fate::Refuse(403, "AccessDenied"));
-    check(&mut command(&field, denied.endpoint(), "echo begun"), &["do not allow `s3:ListBucket`", "hint: allow `s3:ListBucket` on `team`"]);
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+    check(
+        &mut command(&field, denied.endpoint(), "echo begun"),
+        &["do not allow `s3:ListBucket`", "hint: allow `s3:ListBucket` on `team`"],
+    );
+    let nowhere =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
     let nowhere = format!("http://{nowhere}");
-    check(&mut command(&field, &nowhere, "echo begun"), &["it cannot be reached", &nowhere, "hint: check the network"]);
+    check(
+        &mut command(&field, &nowhere, "echo begun"),
+        &["it cannot be reached", &nowhere, "hint: check the network"],
+    );
 }

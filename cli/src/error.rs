@@ -198,7 +198,9 @@ impl Error {
             Self::NoThunk { .. } => "`ggr show FILE` prints a thunk in the form that is read here",
             Self::Run(error) => return error.hint(),
             Self::SharedStore { source: OpenError::Bucket(error), .. } => return Some(error.hint()),
-            Self::SharedStore { source: OpenError::Threads(_), .. } => "`ggr doctor` shows what this machine allows",
+            Self::SharedStore { source: OpenError::Threads(_), .. } => {
+                "`ggr doctor` shows what this machine allows"
+            }
             Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())

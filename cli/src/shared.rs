@@ -57,8 +57,7 @@ pub(crate) fn open(
     let opened = tokio::task::block_in_place(|| SharedStore::open(options));
     let opened = opened.map_err(|source| Error::SharedStore { address: address.to_string(), source })?;
     let tiered = TieredCache::new(cache, opened);
-    let tiered =
-        Arc::new(tiered.map_err(|source| Error::Host { doing: "start threads".into(), source })?);
+    let tiered = Arc::new(tiered.map_err(|source| Error::Host { doing: "start threads".into(), source })?);
     Ok(Caches { cache: Arc::clone(&tiered) as Arc<dyn ReductionCache>, tiered: Some(tiered) })
 }
 
@@ -101,7 +100,9 @@ fn flush(context: &Context, tiered: &TieredCache, stopped: &AtomicBool) -> Left 
     let mut seconds = 0;
     tiered.finish(context.config.store_wait.value, |open| {
         if seconds % EVERY == 0 {
-            context.note(&format!("uploading to {address}: {open} results left (Ctrl-C leaves them to the next build)"));
+            context.note(&format!(
+                "uploading to {address}: {open} results left (Ctrl-C leaves them to the next build)"
+            ));
         }
         seconds += 1;
         !stopped.load(Ordering::Relaxed)

@@ -55,7 +55,11 @@ impl Server {
         })?;
         let answer = proxy::exchange(
             &server.address(),
-            format!("PUT /{BUCKET} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", server.address()).as_bytes(),
+            format!(
+                "PUT /{BUCKET} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                server.address()
+            )
+            .as_bytes(),
         );
         let answer = answer.expect("moto answers");
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
@@ -63,7 +67,8 @@ impl Server {
     }
 
     fn start(root: TempDir, command: impl FnOnce(&Path, &str) -> Command) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let mut command = command(root.path(), &port.to_string());
         if !Path::new(command.get_args().nth(1)?).exists() {
             return None;

@@ -79,7 +79,12 @@ impl Proxy {
     }
 }
 
-fn serve(mut client: TcpStream, upstream: &str, log: &Mutex<Vec<Request>>, decide: &Decide) -> io::Result<()> {
+fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    log: &Mutex<Vec<Request>>,
+    decide: &Decide,
+) -> io::Result<()> {
     let (head, mut body) = read_head(&mut client)?;
     let length = header(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
     if header(&head, "expect").is_some() {
@@ -100,9 +105,14 @@ fn serve(mut client: TcpStream, upstream: &str, log: &Mutex<Vec<Request>>, decid
     };
     let fate = decide(&request, before);
     if let Fate::Refuse(status, code) = fate {
-        let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>by the test</Message></Error>");
+        let body = format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>by the test</Message></Error>"
+        );
         let region = if status == 301 { "x-amz-bucket-region: eu-north-1\r\n" } else { "" };
-        let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/xml\r\n{region}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/xml\r\n{region}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         return client.write_all(format!("{head}{body}").as_bytes());
     }
     let lines = head.split("\r\n").filter(|line| {

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ggr_ir::{BlobId, Lookup, ObjectStore, OutputEntry, Reduction, ReductionCache, RootPath, StoreError, ThunkId};
+use ggr_ir::{
+    BlobId, Lookup, ObjectStore, OutputEntry, Reduction, ReductionCache, RootPath, StoreError, ThunkId,
+};
 
 /// Runs the whole contract on an empty store, with files in `dir`.
 pub(super) fn check(store: &dyn ObjectStore, dir: &Path) {

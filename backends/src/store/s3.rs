@@ -182,7 +182,8 @@ impl Bucket {
         let mut body = request.send().await.map_err(|e| self.failed(ACTION, &e))?.body;
         let mut came = 0;
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|e| self.error(Trouble::Cut, ACTION, DisplayErrorContext(&e).to_string()))?;
+            let chunk =
+                chunk.map_err(|e| self.error(Trouble::Cut, ACTION, DisplayErrorContext(&e).to_string()))?;
             came += chunk.len() as u64;
             self.traffic.down.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             rest(&self.down, chunk.len()).await;
@@ -309,6 +310,7 @@ async fn rest(pace: &Pace, bytes: usize) {
 /// The endpoint that the environment or a profile names in place of AWS.
 fn other_service(shared: &SdkConfig) -> Option<String> {
     let key = ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url");
-    let of_s3 = shared.service_config().zip(key.build().ok()).and_then(|(config, key)| config.load_config(key));
+    let of_s3 =
+        shared.service_config().zip(key.build().ok()).and_then(|(config, key)| config.load_config(key));
     of_s3.or_else(|| shared.endpoint_url().map(str::to_owned))
 }

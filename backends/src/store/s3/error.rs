@@ -136,7 +136,8 @@ where
 {
     let response = error.raw_response();
     let status = response.map(|response| response.status().as_u16());
-    let region = response.and_then(|response| response.headers().get("x-amz-bucket-region")).map(str::to_owned);
+    let region =
+        response.and_then(|response| response.headers().get("x-amz-bucket-region")).map(str::to_owned);
     let trouble = match error {
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Trouble::Unreachable,
         // What is asked before anything is sent is who we are.

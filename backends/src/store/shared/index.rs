@@ -156,7 +156,8 @@ impl Index {
 
 /// Several segments, oldest first, as one: what was found gone is left out, and results whose outputs went with it.
 pub(super) fn merge(segments: Vec<Segment>) -> Segment {
-    let gone: FxHashSet<PackName> = segments.iter().flat_map(|segment| segment.gone.iter().copied()).collect();
+    let gone: FxHashSet<PackName> =
+        segments.iter().flat_map(|segment| segment.gone.iter().copied()).collect();
     let mut merged = Segment::default();
     let mut thunks = FxHashMap::default();
     let mut own = FxHashSet::default();
@@ -243,7 +244,8 @@ mod tests {
     #[test]
     fn merged_segments_say_the_same_without_what_is_gone() {
         let (old, new) = (segment(), Segment { packs: vec![pack(&["c"])], ..Segment::default() });
-        let said = Segment { gone: vec![old.packs[0].name], thunks: vec![record(1, "c")], ..Segment::default() };
+        let said =
+            Segment { gone: vec![old.packs[0].name], thunks: vec![record(1, "c")], ..Segment::default() };
         let merged = merge(vec![old, new, said]);
         assert_eq!((merged.packs.len(), merged.thunks.len()), (1, 3));
         let mut index = Index::default();

@@ -117,7 +117,8 @@ impl SharedStore {
     /// # Errors
     /// What the bucket refuses.
     pub fn open(options: SharedOptions) -> Result<Arc<Self>, OpenError> {
-        let runtime = Builder::new_multi_thread().worker_threads(4).thread_name("ggr-s3").enable_all().build();
+        let runtime =
+            Builder::new_multi_thread().worker_threads(4).thread_name("ggr-s3").enable_all().build();
         let runtime = runtime.map_err(OpenError::Threads)?;
         let SharedOptions { address, endpoint, access, rate, memo, local, notice } = options;
         let opened = runtime.block_on(async {
@@ -237,7 +238,8 @@ impl SharedStore {
     /// A request to write failed: the user is told if it was the last.
     pub(super) fn write_failed(&self, error: &S3Error) {
         if self.writing.failed(error) {
-            let text = format!("{error}; nothing more is uploaded in this build. {}", sentence(&error.hint()));
+            let text =
+                format!("{error}; nothing more is uploaded in this build. {}", sentence(&error.hint()));
             (self.notice)(text);
         }
     }
@@ -304,7 +306,8 @@ impl SharedStore {
         let range = extent(slots);
         let size = usize::try_from(range.end - range.start).map_err(|e| self.failed(e))?;
         let key = self.address.pack(pack);
-        let read = self.read(&key, Some(range), || Ok(Vec::with_capacity(size.min(super::pack::FULL)))).await?;
+        let read =
+            self.read(&key, Some(range), || Ok(Vec::with_capacity(size.min(super::pack::FULL)))).await?;
         Ok(read.map(|bytes| bytes.expect("memory takes every byte")))
     }
 

@@ -108,6 +108,11 @@ fn check_contract(server: &Server) {
 fn it_keeps_the_contract_over_s3s() {
     let Some(server) = s3::s3s("it_keeps_the_contract_over_s3s") else { return };
     check_contract(&server);
+}
+
+#[test]
+fn two_levels_keep_the_contract_of_caches() {
+    let Some(server) = s3::s3s("two_levels_keep_the_contract_of_caches") else { return };
     let machine = Machine::writer(&server);
     contract::check_cache(&machine.tiered(), &*machine.local);
 }
@@ -215,7 +220,9 @@ fn a_pack_that_is_damaged_is_stored_again() {
 
 #[test]
 fn a_large_blob_that_has_gone_is_stored_again() {
-    check_heals("a_large_blob_that_has_gone_is_stored_again", "/blobs/", |path| fs::remove_file(path).unwrap());
+    check_heals("a_large_blob_that_has_gone_is_stored_again", "/blobs/", |path| {
+        fs::remove_file(path).unwrap()
+    });
 }
 
 #[test]
@@ -269,7 +276,9 @@ fn answers_that_are_cut_off_are_asked_for_again() {
 
 #[test]
 fn a_bucket_that_stays_busy_is_given_up_once_and_nothing_is_lost() {
-    let Some(server) = s3::s3s("a_bucket_that_stays_busy_is_given_up_once_and_nothing_is_lost") else { return };
+    let Some(server) = s3::s3s("a_bucket_that_stays_busy_is_given_up_once_and_nothing_is_lost") else {
+        return;
+    };
     build(&Machine::writer(&server), &["one", "two", "three", "four", "five"]);
     let proxy = Proxy::new(&server.address(), |request, _| match request.target.contains("/packs/") {
         true => Fate::Refuse(503, "SlowDown"),

@@ -122,7 +122,8 @@ impl Loading {
 
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
-            let wait = self.since.map_or(DELIVER_AFTER, |since| DELIVER_AFTER.saturating_sub(since.elapsed()));
+            let wait =
+                self.since.map_or(DELIVER_AFTER, |since| DELIVER_AFTER.saturating_sub(since.elapsed()));
             match orders.recv_timeout(wait) {
                 Ok(order) => self.take(order),
                 Err(RecvTimeoutError::Timeout) => self.deliver(),
