@@ -214,11 +214,16 @@ fn a_server_that_says_slow_down_is_asked_again() {
 
 #[test]
 fn credentials_that_expire_while_reading_leave_a_local_build_with_one_warning() {
-    let expired =
-        |_: &Request, before| if before < 3 { Fate::Pass } else { Fate::Refuse(400, "ExpiredToken") };
+    // After the index was read.
+    let expired = |request: &Request, _| match request.target.contains("/packs/") {
+        true => Fate::Refuse(400, "ExpiredToken"),
+        false => Fate::Pass,
+    };
     let test = "credentials_that_expire_while_reading_leave_a_local_build_with_one_warning";
     let Some((built, _)) = check_fault(test, expired) else { return };
-    assert!(built.said.matches("the credentials have expired").count() <= 1, "{}", built.said);
+    assert!(built.ran() > SOURCES, "{}", built.said);
+    assert_eq!(built.said.matches("the credentials have expired").count(), 1, "{}", built.said);
+    assert_eq!(built.shared("up"), 0);
 }
 
 #[test]

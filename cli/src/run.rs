@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
@@ -55,6 +56,8 @@ pub(crate) struct Workshop {
     durations: Arc<Mutex<Durations>>,
     /// The bucket behind the local cache.
     tiered: Option<Arc<TieredCache>>,
+    /// How long to wait for uploads when all else has ended.
+    pub(crate) upload_wait: Duration,
     reporter: Reporter,
     /// Removed at the end.
     scratch: Vec<PathBuf>,
@@ -148,6 +151,7 @@ impl Workshop {
             memo,
             durations,
             tiered,
+            upload_wait: config.store_wait.value,
             reporter,
             scratch,
         })
@@ -199,7 +203,7 @@ impl Workshop {
     pub(crate) async fn close(self, context: &Context) {
         self.driver.shutdown().await;
         if let Some(tiered) = &self.tiered {
-            shared::close(context, tiered, &self.reporter).await;
+            shared::close(context, tiered, self.upload_wait, &self.reporter).await;
         }
         if let Some(warning) = self.jobserver.as_ref().and_then(Jobserver::warning) {
             context.note(warning);

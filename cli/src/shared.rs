@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ggr_backends::store::shared::{Access, Left, SharedOptions, SharedStore, TieredCache};
 use ggr_backends::store::{FsReductionCache, FsStore};
@@ -61,9 +62,14 @@ pub(crate) fn open(
     Ok(Caches { cache: Arc::clone(&tiered) as Arc<dyn ReductionCache>, tiered: Some(tiered) })
 }
 
-/// Waits for what is still on its way to the bucket, no longer than the configuration says or the user wants, and reports
-/// what the bucket was asked and did.
-pub(crate) async fn close(context: &Context, tiered: &Arc<TieredCache>, reporter: &Reporter) {
+/// Waits for what is still on its way to the bucket, no longer than `limit` or the user wants, and reports what the bucket
+/// was asked and did.
+pub(crate) async fn close(
+    context: &Context,
+    tiered: &Arc<TieredCache>,
+    limit: Duration,
+    reporter: &Reporter,
+) {
     let stopped = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&stopped);
     let interrupted = tokio::spawn(async move {
@@ -71,7 +77,7 @@ pub(crate) async fn close(context: &Context, tiered: &Arc<TieredCache>, reporter
             stop.store(true, Ordering::Relaxed);
         }
     });
-    let left = tokio::task::block_in_place(|| flush(context, tiered, &stopped));
+    let left = tokio::task::block_in_place(|| flush(context, tiered, limit, &stopped));
     interrupted.abort();
     let shared = tiered.shared();
     if left.overflowed + left.not_stored > 0 && shared.is_writable() {
@@ -95,10 +101,10 @@ pub(crate) async fn close(context: &Context, tiered: &Arc<TieredCache>, reporter
     });
 }
 
-fn flush(context: &Context, tiered: &TieredCache, stopped: &AtomicBool) -> Left {
+fn flush(context: &Context, tiered: &TieredCache, limit: Duration, stopped: &AtomicBool) -> Left {
     let address = tiered.shared().address();
     let mut seconds = 0;
-    tiered.finish(context.config.store_wait.value, |open| {
+    tiered.finish(limit, |open| {
         if seconds % EVERY == 0 {
             context.note(&format!(
                 "uploading to {address}: {open} results left (Ctrl-C leaves them to the next build)"

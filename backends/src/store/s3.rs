@@ -37,8 +37,11 @@ const ATTEMPTS: u32 = 5;
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long for the first byte of an answer, the sending of a part included: 8 MiB at 1 Mbit/s.
-const ANSWER: Duration = Duration::from_secs(90);
+/// How long for the first byte of an answer to a question: somebody waits for it.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The same when something is sent, the sending included: 8 MiB at 1 Mbit/s.
+const SENT: Duration = Duration::from_secs(90);
 
 /// How often a body that breaks off is asked for again.
 const BODIES: usize = 3;
@@ -64,7 +67,10 @@ pub(super) struct Listed {
 
 /// A bucket. Each method is one request, or one for each 1,000 names or part.
 pub(crate) struct Bucket {
-    client: Client,
+    /// For what is asked.
+    reader: Client,
+    /// For what is sent.
+    writer: Client,
     name: String,
     endpoint: String,
     up: Pace,
@@ -98,16 +104,19 @@ impl Bucket {
             return Err(failed(Trouble::NoCredentials, DisplayErrorContext(&error).to_string()));
         }
         let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(ANSWER).build();
         let config = aws_sdk_s3::config::Builder::from(&shared)
             // Services of one's own have no names for buckets.
             .force_path_style(own.is_some())
             .retry_config(retries.with_initial_backoff(Duration::from_millis(200)))
-            .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        let client = |answer| {
+            let limits = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(answer).build();
+            Client::from_conf(config.clone().timeout_config(limits).build())
+        };
         Ok(Self {
-            client: Client::from_conf(config.build()),
+            reader: client(ANSWER),
+            writer: client(SENT),
             name: name.to_owned(),
             endpoint: shown,
             up: Pace::new(rate),
@@ -123,7 +132,7 @@ impl Bucket {
 
     /// The objects whose keys begin so, by name.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, S3Error> {
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let request = self.reader.list_objects_v2().bucket(&self.name).prefix(prefix);
         let mut pages = request.into_paginator().send();
         let mut listed = Vec::new();
         while let Some(page) = pages.next().await {
@@ -178,7 +187,7 @@ impl Bucket {
         self.asked();
         let wanted = range.as_ref().map(|range| range.end - range.start);
         let range = range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let request = self.client.get_object().bucket(&self.name).key(key).set_range(range);
+        let request = self.reader.get_object().bucket(&self.name).key(key).set_range(range);
         let mut body = request.send().await.map_err(|e| self.failed(ACTION, &e))?.body;
         let mut came = 0;
         while let Some(chunk) = body.next().await {
@@ -205,14 +214,14 @@ impl Bucket {
     /// Stores an object.
     pub(super) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), S3Error> {
         self.sending(bytes.len()).await;
-        let request = self.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(bytes));
+        let request = self.writer.put_object().bucket(&self.name).key(key).body(ByteStream::from(bytes));
         request.send().await.map(drop).map_err(|e| self.failed("s3:PutObject", &e))
     }
 
     /// Begins an object of several parts.
     pub(super) async fn begin(&self, key: &str) -> Result<String, S3Error> {
         self.asked();
-        let request = self.client.create_multipart_upload().bucket(&self.name).key(key);
+        let request = self.writer.create_multipart_upload().bucket(&self.name).key(key);
         let begun = request.send().await.map_err(|e| self.failed("s3:PutObject", &e))?;
         let none = || self.error(Trouble::Other, "s3:PutObject", "no upload id was given".to_owned());
         begun.upload_id().map(str::to_owned).ok_or_else(none)
@@ -227,7 +236,7 @@ impl Bucket {
         bytes: Vec<u8>,
     ) -> Result<CompletedPart, S3Error> {
         self.sending(bytes.len()).await;
-        let request = self.client.upload_part().bucket(&self.name).key(key).upload_id(upload);
+        let request = self.writer.upload_part().bucket(&self.name).key(key).upload_id(upload);
         let request = request.part_number(number).body(ByteStream::from(bytes));
         let stored = request.send().await.map_err(|e| self.failed("s3:PutObject", &e))?;
         Ok(CompletedPart::builder().part_number(number).set_e_tag(stored.e_tag().map(str::to_owned)).build())
@@ -242,7 +251,7 @@ impl Bucket {
     ) -> Result<(), S3Error> {
         self.asked();
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self.client.complete_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
+        let request = self.writer.complete_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
         let done = request.multipart_upload(parts).send().await;
         done.map(drop).map_err(|e| self.failed("s3:PutObject", &e))
     }
@@ -250,7 +259,7 @@ impl Bucket {
     /// Gives up an object of several parts.
     pub(super) async fn abort(&self, key: &str, upload: &str) {
         self.asked();
-        let request = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
+        let request = self.writer.abort_multipart_upload().bucket(&self.name).key(key).upload_id(upload);
         // What is left is the bucket's expiry rule's.
         let _ = request.send().await;
     }
@@ -258,7 +267,7 @@ impl Bucket {
     /// Removes an object; that it is not there is no error.
     pub(super) async fn remove(&self, key: &str) -> Result<(), S3Error> {
         self.asked();
-        let removed = self.client.delete_object().bucket(&self.name).key(key).send().await;
+        let removed = self.writer.delete_object().bucket(&self.name).key(key).send().await;
         removed.map(drop).map_err(|e| self.failed("s3:DeleteObject", &e))
     }
 

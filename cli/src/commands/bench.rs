@@ -5,6 +5,7 @@ mod handoff;
 mod keepalive;
 mod net;
 mod start;
+mod store;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -49,6 +50,7 @@ enum What {
     Start(start::Args),
     Handoff(handoff::Args),
     Density(density::Args),
+    Store(store::Args),
 }
 
 /// Measures.
@@ -61,6 +63,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         What::Start(args) => start::run(context, args),
         What::Handoff(args) => handoff::run(context, args),
         What::Density(args) => density::run(context, args),
+        What::Store(args) => store::run(context, args),
     }
 }
 

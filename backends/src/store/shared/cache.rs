@@ -45,13 +45,15 @@ impl TieredCache {
 
     fn here(&self, id: ThunkId) -> Option<Reduction> {
         let reduction = self.local.get(id)?;
-        if !self.shared.knows(id) {
-            self.offer(id, &reduction);
-        }
+        self.offer(id, &reduction);
         Some(reduction)
     }
 
+    /// Has a result uploaded that the bucket lacks.
     fn offer(&self, id: ThunkId, reduction: &Reduction) {
+        if self.shared.holds(id) {
+            return;
+        }
         let uploader = self.uploader.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(uploader) = &*uploader {
             uploader.offer(id, reduction);

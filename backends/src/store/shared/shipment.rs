@@ -89,6 +89,9 @@ impl Shipment {
         while let Some(sent) = self.sending.pop_front() {
             self.arrived(sent)?;
         }
+        if let Some(why) = self.store.writing.why() {
+            return Err(why.clone());
+        }
         let count = thunks.len() as u64;
         let gone = self.store.take_unsaid();
         let segment = Segment { thunks, gone, ..self.segment };

@@ -185,9 +185,14 @@ impl SharedStore {
         }
     }
 
-    /// Whether the bucket has a result for the thunk, as far as this machine knows: asks nobody.
+    /// Whether the bucket has a result for the thunk that can be fetched, as far as this machine knows: asks nobody.
     pub fn knows(&self, id: ThunkId) -> bool {
-        self.reading.why().is_none() && self.index().reduction(id).is_some()
+        self.reading.why().is_none() && self.holds(id)
+    }
+
+    /// As [`knows`](Self::knows), also of a bucket that cannot be read any more.
+    pub(super) fn holds(&self, id: ThunkId) -> bool {
+        self.index().reduction(id).is_some()
     }
 
     /// A recorded result, whose blobs are in the local store when this returns.

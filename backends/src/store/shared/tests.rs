@@ -136,6 +136,71 @@ fn a_large_blob_goes_in_parts_and_comes_back() {
 }
 
 #[test]
+fn a_large_file_that_changed_leaves_no_object() {
+    let Some(server) = s3::s3s("a_large_file_that_changed_leaves_no_object") else { return };
+    let machine = Machine::writer(&server);
+    for len in [1 << 20, 18 << 20] {
+        let path = machine.dir.path().join("changed");
+        fs::write(&path, noise(2, len)).unwrap();
+        let claimed = BlobId::of(&noise(5, len));
+        let put = ObjectStore::put(&*machine.shared, &[(claimed, path)]);
+        assert!(matches!(put[..], [Err(StoreError::Changed { .. })]), "{put:?}");
+    }
+    assert_eq!(server.objects("/blobs/"), Vec::<std::path::PathBuf>::new());
+}
+
+/// A bucket that takes its time to say that it has taken something.
+fn slow_to_take(server: &Server) -> Proxy {
+    Proxy::new(&server.address(), |request, _| if request.writes() { Fate::Slow(20) } else { Fate::Pass })
+}
+
+#[test]
+fn a_build_waits_for_its_uploads_no_longer_than_it_was_told() {
+    let Some(server) = s3::s3s("a_build_waits_for_its_uploads_no_longer_than_it_was_told") else { return };
+    let machine = Machine::new(slow_to_take(&server).endpoint(), Access::ReadWrite);
+    let cache = machine.tiered();
+    let result = reduction(&*machine.local, "one");
+    cache.put(ThunkId::synthetic(1), &result).unwrap();
+    let left = cache.finish(Duration::from_millis(50), |_| true);
+    assert_eq!(left, Left { overflowed: 0, not_stored: 1 });
+    assert_eq!(cache.get(ThunkId::synthetic(1)), Some(result), "it is here");
+    let stopped = machine.tiered();
+    stopped.put(ThunkId::synthetic(2), &reduction(&*machine.local, "two")).unwrap();
+    assert_eq!(stopped.finish(Duration::from_secs(600), |_| false).not_stored, 1, "told to stop");
+}
+
+#[test]
+fn what_does_not_fit_into_the_queue_is_counted_and_not_waited_for() {
+    let Some(server) = s3::s3s("what_does_not_fit_into_the_queue_is_counted_and_not_waited_for") else {
+        return;
+    };
+    let machine = Machine::new(slow_to_take(&server).endpoint(), Access::ReadWrite);
+    let uploader = uploader::Uploader::start(Arc::clone(&machine.shared)).unwrap();
+    let result = reduction(&*machine.local, "the same for all");
+    for number in 0..40_000 {
+        uploader.offer(ThunkId::synthetic(number), &result);
+        uploader.offer(ThunkId::synthetic(number), &result);
+    }
+    let left = uploader.finish(Duration::from_millis(50), |_| true);
+    assert!(left.overflowed > 0 && left.overflowed < 40_000, "{left:?}");
+    assert!(left.overflowed + left.not_stored <= 40_000, "{left:?}");
+}
+
+#[test]
+fn what_is_here_and_not_in_the_bucket_is_uploaded_when_it_is_used() {
+    let Some(server) = s3::s3s("what_is_here_and_not_in_the_bucket_is_uploaded_when_it_is_used") else {
+        return;
+    };
+    let machine = Machine::writer(&server);
+    let local = FsReductionCache::new(machine.dir.path(), machine.local.clone());
+    local.put(ThunkId::synthetic(1), &reduction(&*machine.local, "old")).unwrap();
+    let cache = machine.tiered();
+    assert!(matches!(cache.look(ThunkId::synthetic(1)), Lookup::Hit(_)));
+    assert_eq!(finish(&cache), Left::default());
+    assert!(found(&Machine::writer(&server), 1)[0].is_some());
+}
+
+#[test]
 fn many_small_blobs_take_few_requests_each_way() {
     let Some(server) = s3::s3s("many_small_blobs_take_few_requests_each_way") else { return };
     let texts: Vec<String> = (0..500).map(|n| format!("{n} {:?}", noise(n + 1, 300))).collect();

@@ -76,8 +76,8 @@ impl Uploader {
             return;
         }
         self.shared.open.fetch_add(1, Ordering::Relaxed);
-        let sent = self.queue.as_ref().map(|queue| queue.try_send((id, reduction.clone())));
-        if !matches!(sent, Some(Ok(()))) {
+        let order = (id, reduction.clone());
+        if self.queue.as_ref().is_none_or(|queue| queue.try_send(order).is_err()) {
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
             self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
         }
