@@ -2,8 +2,10 @@
 //! becomes of the bucket the build is right.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::s3::proxy::{Fate, Proxy, Request};
@@ -245,6 +247,27 @@ fn credentials_that_expire_while_writing_leave_a_local_build_with_one_warning() 
     let again = run(&mut command(&team.field, server.endpoint(), "make"));
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(said.contains(", 0 ran") && said.contains(&format!("{} put into it", built.ran())), "{said}");
+}
+
+#[test]
+fn whoever_does_not_want_to_wait_for_uploads_need_not() {
+    let Some(server) = s3::s3s("whoever_does_not_want_to_wait_for_uploads_need_not") else { return };
+    let team = Team::new();
+    let proxy = Proxy::new(&server.address(), |request, _| match request.writes() {
+        true => Fate::Slow(20),
+        false => Fate::Pass,
+    });
+    let mut build = command(team.machine(), proxy.endpoint(), "make -j2");
+    let mut build = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("ggr can be run");
+    let mut lines = BufReader::new(build.stderr.take().expect("it is piped")).lines();
+    let mut next = || lines.next().expect("more is said").expect("it is text");
+    while !next().contains("uploading to s3://team/ci") {}
+    let pid = Pid::from_raw(build.id() as i32).expect("it has a number");
+    kill_process(pid, Signal::INT).expect("it is ours");
+    let said: Vec<String> = lines.map(|line| line.expect("it is text")).collect();
+    assert!(build.wait().expect("it ends").success(), "the build itself had ended: {said:?}");
+    assert!(said.iter().any(|line| line.contains("results are not in s3://team/ci yet")), "{said:?}");
+    assert_eq!(differences(&team.expected, &snapshot(&team.field.tree())), Vec::<String>::new());
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use ggr_backends::store::shared::{Access, Left, SharedOptions, SharedStore, TieredCache};
 use ggr_backends::store::{FsReductionCache, FsStore};
 use ggr_ir::ReductionCache;
 use ggr_ir::repo::Repo;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::Context;
 use crate::config::{StoreMode, StorePlace};
@@ -73,9 +75,8 @@ pub(crate) async fn close(
     let stopped = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&stopped);
     let interrupted = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stop.store(true, Ordering::Relaxed);
-        }
+        told_to_stop().await;
+        stop.store(true, Ordering::Relaxed);
     });
     let left = tokio::task::block_in_place(|| flush(context, tiered, limit, &stopped));
     interrupted.abort();
@@ -99,6 +100,16 @@ pub(crate) async fn close(
         up: counts.up,
         requests: counts.requests,
     });
+}
+
+/// Waits for a signal that asks ggr to end.
+async fn told_to_stop() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    if signals.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
 }
 
 fn flush(context: &Context, tiered: &TieredCache, limit: Duration, stopped: &AtomicBool) -> Left {

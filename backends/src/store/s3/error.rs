@@ -69,7 +69,7 @@ impl S3Error {
             Trouble::NoCredentials => {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or log in with `aws sso login`".into()
             }
-            Trouble::BadCredentials => "check the access key and its secret; `aws sts get-caller-identity` tries them".into(),
+            Trouble::BadCredentials => "check the access key, its secret, and this machine's clock; `aws sts get-caller-identity` tries them".into(),
             Trouble::Expired => "get new credentials (`aws sso login`, or the tool that gave you these)".into(),
             Trouble::Denied => format!("allow `{action}` on `{bucket}` in the policy of these credentials; README.md has the smallest one"),
             Trouble::NoRegion => "set AWS_REGION to the bucket's region".into(),

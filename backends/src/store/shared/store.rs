@@ -61,7 +61,7 @@ pub struct SharedOptions {
 pub enum OpenError {
     /// The bucket refused.
     #[error(transparent)]
-    Bucket(S3Error),
+    Bucket(Box<S3Error>),
     /// No threads.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
@@ -131,7 +131,7 @@ impl SharedStore {
             Ok(opened) => opened,
             Err(error) => {
                 runtime.shutdown_background();
-                return Err(OpenError::Bucket(error));
+                return Err(OpenError::Bucket(Box::new(error)));
             }
         };
         Ok(Arc::new_cyclic(|me| Self {
