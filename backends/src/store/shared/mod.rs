@@ -29,7 +29,9 @@
 
 mod address;
 mod cache;
+mod fetch;
 mod index;
+mod levels;
 mod pace;
 mod pack;
 mod segments;
@@ -38,6 +40,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trip;
+mod unpacking;
 mod uploader;
 
 pub use address::Address;

@@ -1,30 +1,26 @@
-//! The bucket as a store: what is in it, and how it gets here.
+//! A bucket that is open: what is known of it, what was asked of it, and whether it still answers.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use futures_util::StreamExt;
-use futures_util::stream;
-use ggr_ir::repo::TempFile;
-use ggr_ir::{BlobId, Hash, ObjectStore, Reduction, ReductionCache, StoreError, ThunkId};
+use ggr_ir::{StoreError, ThunkId};
 use rustc_hash::FxHashMap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use super::address::Address;
-use super::index::{Index, Place, Segment};
-use super::pack::{FIRST_READ, PackName, Packed, Slot, extent, unpack, window};
+use super::fetch::Door;
+use super::index::{Index, Segment};
+use super::pack::PackName;
 use super::segments::Segments;
-use super::shipment::Shipment;
 use super::trip::Trip;
 use crate::store::FsStore;
-use crate::store::reductions::blobs;
 use crate::store::s3::{Bucket, S3Error, Trouble};
 
 /// Reads at a time: enough to fill a line at S3's 20 to 100 ms each, and with [`FULL`](super::pack::FULL) the bound on memory.
-const PARALLEL: usize = 16;
+pub(super) const PARALLEL: usize = 16;
 
 /// Whether anything is ever written to the bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,23 +88,17 @@ pub struct SharedStore {
     pub(super) index: RwLock<Index>,
     pub(super) segments: Segments,
     pub(super) local: Arc<FsStore>,
-    reading: Trip,
+    pub(super) reading: Trip,
     pub(super) writing: Trip,
     /// For each object that is being read: held while it is, with how much the last read brought. Bound: the objects that
     /// this build needs.
-    doors: Mutex<FxHashMap<Door, Arc<tokio::sync::Mutex<u64>>>>,
-    lanes: Semaphore,
-    hits: AtomicU64,
+    pub(super) doors: Mutex<FxHashMap<Door, Arc<tokio::sync::Mutex<u64>>>>,
+    pub(super) lanes: Semaphore,
+    pub(super) hits: AtomicU64,
     pub(super) stored: AtomicU64,
     notice: Notice,
     /// Always there; taken by `drop`.
     runtime: Option<Runtime>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Door {
-    Pack(PackName),
-    Own(Hash),
 }
 
 impl SharedStore {
@@ -153,7 +143,7 @@ impl SharedStore {
         }))
     }
 
-    fn shared(&self) -> Arc<Self> {
+    pub(super) fn shared(&self) -> Arc<Self> {
         self.me.upgrade().expect("whoever calls holds it")
     }
 
@@ -195,28 +185,6 @@ impl SharedStore {
         self.index().reduction(id).is_some()
     }
 
-    /// A recorded result, whose blobs are in the local store when this returns.
-    pub fn fetch(&self, id: ThunkId) -> Option<Reduction> {
-        if self.reading.why().is_some() {
-            return None;
-        }
-        let reduction = self.index().reduction(id)?;
-        let brought = self.bring_all(&blobs(&reduction));
-        brought.into_iter().all(|brought| brought.is_ok()).then(|| {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            reduction
-        })
-    }
-
-    /// Brings blobs into the local store.
-    pub fn bring_all(&self, ids: &[BlobId]) -> Vec<Result<(), StoreError>> {
-        if ids.iter().all(|id| self.local.contains(*id).is_ok_and(|here| here)) {
-            return ids.iter().map(|_| Ok(())).collect();
-        }
-        let reads: Vec<_> = ids.iter().map(|id| self.bring(*id)).collect();
-        self.wait(stream::iter(reads).buffered(PARALLEL).collect())
-    }
-
     pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.as_ref().expect("it is taken by drop").block_on(future)
     }
@@ -249,7 +217,7 @@ impl SharedStore {
         }
     }
 
-    fn read_failed(&self, error: S3Error) -> StoreError {
+    pub(super) fn read_failed(&self, error: S3Error) -> StoreError {
         if self.reading.failed(&error) {
             let text =
                 format!("{error}; the build goes on without the shared store. {}", sentence(&error.hint()));
@@ -260,122 +228,6 @@ impl SharedStore {
             self.writing.failed(&error);
         }
         self.failed(error)
-    }
-
-    fn door(&self, door: Door) -> Arc<tokio::sync::Mutex<u64>> {
-        Arc::clone(self.doors.lock().unwrap_or_else(PoisonError::into_inner).entry(door).or_default())
-    }
-
-    async fn bring(&self, id: BlobId) -> Result<(), StoreError> {
-        if self.local.contains(id)? {
-            return Ok(());
-        }
-        if id.size() == 0 {
-            return self.local.put_bytes(b"").map(drop);
-        }
-        let place = self.index().place(id);
-        match place {
-            None => Err(StoreError::Missing(id)),
-            Some(Place::Pack(packed, slot)) => self.bring_packed(id, &packed, slot).await,
-            Some(Place::Own) => self.bring_own(id).await,
-        }
-    }
-
-    async fn bring_packed(&self, id: BlobId, packed: &Packed, slot: usize) -> Result<(), StoreError> {
-        let door = self.door(Door::Pack(packed.name));
-        let mut most = door.lock().await;
-        if self.local.contains(id)? {
-            // It came with a neighbour.
-            return Ok(());
-        }
-        *most = if *most == 0 { FIRST_READ } else { most.saturating_mul(2) };
-        let here = |id| self.local.contains(id).is_ok_and(|here| here);
-        let first = window(&packed.slots, slot, *most, here);
-        // What is damaged is asked for once more by itself: it may have been the line.
-        for range in [first, slot..slot + 1] {
-            let slots = &packed.slots[range];
-            let Some(bytes) = self.read_slots(packed.name, slots).await? else {
-                self.change(|index| index.lose_pack(packed.name));
-                return Err(StoreError::Missing(id));
-            };
-            if self.take(slots, &bytes, id)? {
-                return Ok(());
-            }
-        }
-        self.change(|index| index.lose_pack(packed.name));
-        Err(StoreError::Corrupt { id, path: PathBuf::from(self.address.pack(packed.name)) })
-    }
-
-    /// The bytes of neighbours in a pack; nothing if it has gone.
-    async fn read_slots(&self, pack: PackName, slots: &[Slot]) -> Result<Option<Vec<u8>>, StoreError> {
-        let range = extent(slots);
-        let size = usize::try_from(range.end - range.start).map_err(|e| self.failed(e))?;
-        let key = self.address.pack(pack);
-        let read =
-            self.read(&key, Some(range), || Ok(Vec::with_capacity(size.min(super::pack::FULL)))).await?;
-        Ok(read.map(|bytes| bytes.expect("memory takes every byte")))
-    }
-
-    /// One read, in its lane; nothing if the object has gone.
-    async fn read<W: Write>(
-        &self,
-        key: &str,
-        range: Option<std::ops::Range<u64>>,
-        open: impl FnMut() -> io::Result<W>,
-    ) -> Result<Option<io::Result<W>>, StoreError> {
-        let _lane = self.lanes.acquire().await.expect("the semaphore is never closed");
-        if let Some(why) = self.reading.why() {
-            return Err(self.failed(why.clone()));
-        }
-        match self.bucket.get(key, range, open).await {
-            Ok(read) => {
-                self.reading.passed();
-                Ok(Some(read))
-            }
-            Err(error) if error.trouble == Trouble::Gone => Ok(None),
-            Err(error) => Err(self.read_failed(error)),
-        }
-    }
-
-    /// Takes what a read brought into the local store. Says whether the wanted one was among it.
-    fn take(&self, slots: &[Slot], bytes: &[u8], wanted: BlobId) -> Result<bool, StoreError> {
-        let start = slots.first().map_or(0, |slot| slot.offset);
-        let mut found = false;
-        for slot in slots {
-            let from = slot.offset.saturating_sub(start) as usize;
-            let frame = bytes.get(from..from.saturating_add(slot.len as usize));
-            // A neighbour that is damaged is found out when it is wanted itself.
-            let Some(blob) = frame.and_then(|frame| unpack(frame, slot.id)) else { continue };
-            if !self.local.contains(slot.id)? {
-                self.local.write(slot.id, &blob)?;
-            }
-            found |= slot.id == wanted;
-        }
-        Ok(found)
-    }
-
-    async fn bring_own(&self, id: BlobId) -> Result<(), StoreError> {
-        let door = self.door(Door::Own(id.hash()));
-        let _turn = door.lock().await;
-        if self.local.contains(id)? {
-            return Ok(());
-        }
-        let key = self.address.blob(id);
-        // Twice: it may have been the line.
-        for _ in 0..2 {
-            let open = || Unpacking::new(&self.local, id);
-            let Some(read) = self.read(&key, None, open).await? else {
-                self.change(|index| index.lose_own(id));
-                return Err(StoreError::Missing(id));
-            };
-            match read.and_then(Unpacking::finish) {
-                Ok(temp) => return self.local.adopt(temp.path(), id),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(self.failed(error)),
-                Err(_) => {}
-            }
-        }
-        self.change(|index| index.lose_own(id));
-        Err(StoreError::Corrupt { id, path: PathBuf::from(key) })
     }
 
     /// What was found gone and no segment says yet.
@@ -419,121 +271,5 @@ impl Drop for SharedStore {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-/// A large blob on its way into the local store: unpacked and hashed as it comes.
-struct Unpacking {
-    decoder: zstd::stream::write::Decoder<'static, Checked>,
-}
-
-struct Checked {
-    temp: TempFile,
-    hasher: blake3::Hasher,
-    id: BlobId,
-    left: u64,
-}
-
-impl Unpacking {
-    fn new(local: &FsStore, id: BlobId) -> io::Result<Self> {
-        let temp = local.temporary().map_err(io::Error::other)?;
-        let checked = Checked { temp, hasher: blake3::Hasher::new(), id, left: id.size() };
-        Ok(Self { decoder: zstd::stream::write::Decoder::new(checked)? })
-    }
-
-    /// The finished file.
-    ///
-    /// # Errors
-    /// If it holds another blob.
-    fn finish(mut self) -> io::Result<TempFile> {
-        self.decoder.flush()?;
-        let Checked { temp, hasher, id, left } = self.decoder.into_inner();
-        let found = BlobId::new(Hash::from_bytes(*hasher.finalize().as_bytes()), id.size());
-        if left == 0 && found == id { Ok(temp) } else { Err(io::ErrorKind::InvalidData.into()) }
-    }
-}
-
-impl Write for Unpacking {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.decoder.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.decoder.flush()
-    }
-}
-
-impl Write for Checked {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // More than its id says.
-        let left = self.left.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
-        self.temp.file().write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.left = left;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A bucket as an [`ObjectStore`] and a [`ReductionCache`] by itself: each call is there for others when it returns.
-impl ObjectStore for SharedStore {
-    fn missing(&self, ids: &[BlobId]) -> Result<Vec<BlobId>, StoreError> {
-        let index = self.index();
-        Ok(ids.iter().copied().filter(|id| !index.has(*id)).collect())
-    }
-
-    fn get(&self, wanted: &[(BlobId, PathBuf)]) -> Vec<Result<(), StoreError>> {
-        let ids: Vec<BlobId> = wanted.iter().map(|(id, _)| *id).collect();
-        let brought = self.bring_all(&ids).into_iter().zip(wanted);
-        let copy = |wanted: &(BlobId, PathBuf)| self.local.get(std::slice::from_ref(wanted)).remove(0);
-        brought.map(|(brought, wanted)| brought.and_then(|()| copy(wanted))).collect()
-    }
-
-    fn put(&self, files: &[(BlobId, PathBuf)]) -> Vec<Result<(), StoreError>> {
-        let mut shipment = Shipment::new(self.shared());
-        let mut added: Vec<_> = files.iter().map(|(id, path)| shipment.add(*id, path)).collect();
-        if let Err(error) = shipment.deliver(Vec::new()) {
-            let lost = added.iter_mut().filter(|added| added.is_ok());
-            lost.for_each(|added| *added = Err(self.failed(error.clone())));
-        }
-        added
-    }
-
-    fn put_bytes(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
-        // By way of the local store: a large one is read from a file.
-        let id = self.local.put_bytes(bytes)?;
-        ObjectStore::put(self, &[(id, self.local.path(id))]).remove(0).map(|()| id)
-    }
-
-    fn get_bytes(&self, id: BlobId) -> Result<Vec<u8>, StoreError> {
-        self.bring_all(&[id]).remove(0)?;
-        self.local.get_bytes(id)
-    }
-
-    fn local_path(&self, _: BlobId) -> Option<PathBuf> {
-        None
-    }
-
-    fn local_root(&self) -> Option<&Path> {
-        None
-    }
-}
-
-impl ReductionCache for SharedStore {
-    fn get(&self, id: ThunkId) -> Option<Reduction> {
-        self.fetch(id)
-    }
-
-    /// # Errors
-    /// If an output is not in the bucket: a result is never there before what it speaks of.
-    fn put(&self, id: ThunkId, reduction: &Reduction) -> Result<(), StoreError> {
-        if let Some(missing) = self.missing(&blobs(reduction))?.first() {
-            return Err(StoreError::Missing(*missing));
-        }
-        let shipment = Shipment::new(self.shared());
-        shipment.deliver(vec![(id, reduction.to_bytes())]).map_err(|error| self.failed(error))
     }
 }
