@@ -10,5 +10,7 @@ mod hazards;
 mod hosts;
 mod microvm;
 mod never_worse;
+mod s3;
+mod shared_cache;
 mod twin;
 mod usage;

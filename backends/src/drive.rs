@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ggr_ir::{Attempt, InfraFailure, Limits, ThunkId};
+use ggr_ir::{Attempt, InfraFailure, Limits, Reduction, ThunkId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -71,6 +71,8 @@ struct Flight {
 enum Completion {
     /// An attempt ended; with nothing if it was aborted.
     Ended(AttemptId, Option<Box<Attempt>>),
+    /// A result was fetched from far away, or was not there after all.
+    Fetched(NodeId, Option<Reduction>),
     /// Healing ended.
     Healed(NodeId, Result<(), String>),
 }
@@ -279,6 +281,7 @@ impl Driver {
     fn complete(&mut self, completion: Completion) {
         match completion {
             Completion::Ended(attempt, result) => self.attempt_ended(attempt, result),
+            Completion::Fetched(node, reduction) => self.fetched(node, reduction),
             Completion::Healed(node, result) => {
                 if let Err(why) = &result {
                     let failure =

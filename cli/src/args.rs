@@ -49,9 +49,15 @@ pub(crate) struct Global {
     /// The repository, in place of the nearest `.ggr`
     #[arg(long, value_name = "DIR", global = true)]
     dir: Option<OsString>,
-    /// Where blobs live, in place of the repository
-    #[arg(long, value_name = "DIR", global = true)]
+    /// Where blobs live, in place of the repository; or `s3://BUCKET/PREFIX`, which others share, behind it
+    #[arg(long, value_name = "PLACE", global = true)]
     store: Option<OsString>,
+    /// Whether a shared store is written to: `read-write` or `read-only`
+    #[arg(long, value_name = "MODE", global = true)]
+    store_mode: Option<OsString>,
+    /// The S3 service of a shared store, in place of AWS
+    #[arg(long, value_name = "URL", global = true)]
+    endpoint_url: Option<OsString>,
     /// How many thunks run on this machine side by side [default: one a processor]
     #[arg(short = 'j', long, value_name = "N", global = true)]
     slots: Option<OsString>,
@@ -101,12 +107,13 @@ impl Global {
     /// The configuration keys that flags set, with their values.
     pub(crate) fn settings(&self) -> Vec<(&'static str, OsString)> {
         let quiet = self.quiet.then(|| OsString::from("true"));
-        let flags: [(&'static str, &Option<OsString>); 16] = [
+        let flags: [(&'static str, &Option<OsString>); 18] = [
             ("backend", &self.backend),
             ("capture", &self.capture),
             ("color", &self.color),
             ("compile-commands", &self.compile_commands),
             ("dir", &self.dir),
+            ("endpoint-url", &self.endpoint_url),
             ("intercept", &self.intercept),
             ("isolation", &self.isolation),
             ("max-cache", &self.max_cache),
@@ -116,6 +123,7 @@ impl Global {
             ("slots", &self.slots),
             ("stages", &self.stages),
             ("store", &self.store),
+            ("store-mode", &self.store_mode),
             ("trace-out", &self.trace_out),
             ("verify-rate", &self.verify_rate),
         ];
@@ -211,6 +219,7 @@ mod tests {
             color: all.clone(),
             compile_commands: all.clone(),
             dir: all.clone(),
+            endpoint_url: all.clone(),
             intercept: all.clone(),
             isolation: all.clone(),
             max_cache: all.clone(),
@@ -220,6 +229,7 @@ mod tests {
             slots: all.clone(),
             stages: all.clone(),
             store: all.clone(),
+            store_mode: all.clone(),
             trace_out: all.clone(),
             verify_rate: all,
             ..Global::default()

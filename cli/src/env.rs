@@ -23,6 +23,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
         help: "the user's configuration file, in place of $XDG_CONFIG_HOME/ggr/config.toml",
     },
     Variable { name: "GGR_DIR", help: "the repository, in place of .ggr (as --dir)" },
+    Variable { name: "GGR_ENDPOINT_URL", help: "the S3 service of a shared store (as --endpoint-url)" },
     Variable { name: "GGR_INTERCEPT", help: "auto, mount, path or off (as --intercept)" },
     Variable { name: "GGR_ISOLATION", help: "auto, namespaces or plain (as --isolation)" },
     Variable { name: "GGR_LAMBDA_ENDPOINT", help: "the address of the Lambda service" },
@@ -43,6 +44,12 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_SLOTS", help: "how many thunks run here side by side (as --slots)" },
     Variable { name: "GGR_STAGES", help: "fused or staged (as --stages)" },
     Variable { name: "GGR_STORE", help: "where blobs live (as --store)" },
+    Variable {
+        name: "GGR_STORE_BANDWIDTH",
+        help: "bytes a second to and from a shared store, each; 0 for no limit",
+    },
+    Variable { name: "GGR_STORE_MODE", help: "read-write or read-only (as --store-mode)" },
+    Variable { name: "GGR_STORE_WAIT", help: "how long a build that has ended waits for its uploads" },
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
     Variable {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use ggr_backends::store::gc::GcError;
 use ggr_backends::store::inventory::InventoryError;
+use ggr_backends::store::shared::OpenError;
 use ggr_ir::json::JsonError;
 use ggr_ir::repo::{JournalError, RepoError, ThunkStoreError};
 use ggr_ir::{ParseIdError, StoreError};
@@ -70,6 +71,15 @@ pub(crate) enum Error {
     /// A placeholder or thunk leads to something that is no longer there.
     #[error("{0}")]
     Gone(String),
+    /// The shared store that was asked for cannot be used.
+    #[error("cannot use the store `{address}`")]
+    SharedStore {
+        /// Which.
+        address: String,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,7 +160,7 @@ impl Error {
             | Self::Thunk(ThunkStoreError::Missing(_)) => Kind::Gone,
             Self::Repo(RepoError::RepositoryTooNew { .. }) => Kind::Version,
             Self::Store(_) | Self::Repo(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
-            Self::Inventory(_) | Self::Collect(_) => Kind::Repository,
+            Self::Inventory(_) | Self::Collect(_) | Self::SharedStore { .. } => Kind::Repository,
             Self::Run(error) => error.kind(),
             Self::NotForced(_) => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
@@ -187,6 +197,10 @@ impl Error {
             Self::Inventory(_) | Self::Collect(_) => "check permissions; `ggr doctor` looks at them",
             Self::NoThunk { .. } => "`ggr show FILE` prints a thunk in the form that is read here",
             Self::Run(error) => return error.hint(),
+            Self::SharedStore { source: OpenError::Bucket(error), .. } => return Some(error.hint()),
+            Self::SharedStore { source: OpenError::Threads(_), .. } => {
+                "`ggr doctor` shows what this machine allows"
+            }
             Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
@@ -15,10 +16,11 @@ use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::captures::Captures;
-use ggr_backends::store::{FsReductionCache, FsStore, verify};
+use ggr_backends::store::shared::TieredCache;
+use ggr_backends::store::{FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
-use ggr_ir::{Limits, ReductionCache, StoreError};
+use ggr_ir::{Limits, StoreError};
 use ggr_models::Models;
 
 use crate::capture::{Capture, Diversion};
@@ -29,6 +31,7 @@ use crate::error::Error;
 use crate::microvm;
 use crate::places;
 use crate::report::{self, Reporter};
+use crate::shared::{self, Caches};
 
 /// An opened session with what has to be put away after it.
 pub(crate) struct Workshop {
@@ -51,6 +54,11 @@ pub(crate) struct Workshop {
     driver: DriverHandle,
     memo: Arc<StatMemo>,
     durations: Arc<Mutex<Durations>>,
+    /// The bucket behind the local cache.
+    tiered: Option<Arc<TieredCache>>,
+    /// How long to wait for uploads when all else has ended.
+    pub(crate) upload_wait: Duration,
+    reporter: Reporter,
     /// Removed at the end.
     scratch: Vec<PathBuf>,
 }
@@ -88,10 +96,10 @@ impl Workshop {
         let journal = Journal::start(&repo)?;
         let healed = heal::sweep(&journal).map_err(Error::io("sweep", repo.placeholders_dir()))?;
         let lost = after_reboot(&repo).map_or(0, |checked| checked.findings.len());
-        let store_root = config.store.value.clone().unwrap_or_else(|| repo.root().to_owned());
+        let store_root = context.blobs(&repo).to_owned();
         check_readable(&store_root.join("blobs"))?;
         let store = Arc::new(FsStore::new(&store_root));
-        let cache: Arc<dyn ReductionCache> = Arc::new(FsReductionCache::new(&store_root, store.clone()));
+        let Caches { cache, tiered } = shared::open(context, &repo, &store_root, &store, &reporter)?;
         let models = Arc::new(open_models(context, &repo)?);
         let captures = Captures::new(&store_root, store.clone());
         let capture = Capture::new(captures, diversion(context, &repo))
@@ -101,8 +109,9 @@ impl Workshop {
         let slots = config.slots.value.get();
         let opened = places::open(context, &store, &reporter).await?;
         let restored = Arc::new(AtomicUsize::new(0));
+        let bucket = tiered.as_ref().map(|tiered| Arc::clone(tiered.shared()));
         let options = DriverOptions {
-            heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
+            heal: Some(coordinator::restore::healer(Arc::clone(&store), bucket, Arc::clone(&restored))),
             cache: Some(Arc::clone(&cache)),
             durations: Some(Arc::clone(&durations)),
             failures: Failures::Ask(ignored()),
@@ -142,6 +151,9 @@ impl Workshop {
             driver,
             memo,
             durations,
+            tiered,
+            upload_wait: config.store_wait.value,
+            reporter,
             scratch,
         })
     }
@@ -193,6 +205,9 @@ impl Workshop {
     /// is told and not an error.
     pub(crate) async fn close(self, context: &Context) {
         self.driver.shutdown().await;
+        if let Some(tiered) = &self.tiered {
+            shared::close(context, tiered, self.upload_wait, &self.reporter).await;
+        }
         if let Some(warning) = self.jobserver.as_ref().and_then(Jobserver::warning) {
             context.note(warning);
         }

@@ -22,5 +22,5 @@ pub use hash::{BlobId, Hash, ParseIdError, ThunkId};
 pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Outcome, Timings, ToolFailure};
 pub use path::{PathError, RootPath};
 pub use reduction::{OutputEntry, Reduction};
-pub use store::{ObjectStore, ReductionCache, StoreError};
+pub use store::{Lookup, ObjectStore, ReductionCache, StoreError};
 pub use thunk::{Command, Entry, Harvest, Mode, Object, OutputName, OutputRef, ReadyThunk, Thunk};

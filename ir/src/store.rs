@@ -67,10 +67,26 @@ pub trait ObjectStore: Send + Sync {
     fn local_root(&self) -> Option<&Path>;
 }
 
+/// What a look into a cache gives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// The recorded reduction.
+    Hit(Reduction),
+    /// There is one, far away: [`ReductionCache::get`] brings it, and may take as long as a network does.
+    Far,
+    /// There is none.
+    Miss,
+}
+
 /// What thunks reduced to before. A miss is not an error; a broken record is a miss.
 pub trait ReductionCache: Send + Sync {
     /// The recorded reduction of a ready thunk.
     fn get(&self, id: ThunkId) -> Option<Reduction>;
+
+    /// As [`get`](Self::get), but for threads on which others wait: asks nothing of a network.
+    fn look(&self, id: ThunkId) -> Lookup {
+        self.get(id).map_or(Lookup::Miss, Lookup::Hit)
+    }
 
     /// Records one; the last writer wins.
     fn put(&self, id: ThunkId, reduction: &Reduction) -> Result<(), StoreError>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt, abortable};
-use ggr_ir::{Attempt, InfraFailure, Job, Outcome, OutputRef, ReadyThunk, ThunkId};
+use ggr_ir::{Attempt, InfraFailure, Job, Lookup, Outcome, OutputRef, ReadyThunk, Reduction, ThunkId};
 
 use super::handle::{Doubt, Failures, Until, Verdict};
 use super::record::{Failed, Failure, Finished, Origin, Pending, Record, Work, fault};
@@ -53,13 +53,38 @@ impl Driver {
             }
         };
         let cache = self.options.cache.as_ref().filter(|_| pending.cacheable);
-        if let Some(reduction) = cache.and_then(|cache| cache.get(id)) {
-            let finished = Finished::new(reduction, Origin::Cache).share_text(&ready);
-            self.stash = Stash::Finished(finished, None);
-            return self.tell(Event::External(node));
+        match cache.map_or(Lookup::Miss, |cache| cache.look(id)) {
+            Lookup::Hit(reduction) => self.recorded(node, reduction, &ready),
+            Lookup::Miss => {
+                let job = Arc::new(pending.job(id, ready));
+                self.offer(node, job);
+            }
+            Lookup::Far => {
+                let cache = cache.cloned().expect("whoever answered is there");
+                let fetch = tokio::task::spawn_blocking(move || cache.get(id));
+                let fetched = move |got: Result<_, _>| Completion::Fetched(node, got.ok().flatten());
+                self.running.push(fetch.map(fetched).boxed());
+            }
         }
-        let job = Arc::new(pending.job(id, ready));
-        self.offer(node, job);
+    }
+
+    fn recorded(&mut self, node: NodeId, reduction: Reduction, ready: &ReadyThunk) {
+        let finished = Finished::new(reduction, Origin::Cache).share_text(ready);
+        self.stash = Stash::Finished(finished, None);
+        self.tell(Event::External(node));
+    }
+
+    /// Goes on with a check whose answer was far away. A node that was settled meanwhile has no use for it.
+    pub(super) fn fetched(&mut self, node: NodeId, reduction: Option<Reduction>) {
+        let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
+        let (id, ready) = self.resolve(pending).expect("it was resolved when it was checked");
+        match reduction {
+            Some(reduction) => self.recorded(node, reduction, &ready),
+            None => {
+                let job = Arc::new(pending.job(id, ready));
+                self.offer(node, job);
+            }
+        }
     }
 
     /// The thunk with each output that it reads replaced by what it became, and its id; or one that nothing has made.

@@ -27,7 +27,7 @@ pub struct Connection {
 }
 
 /// What is known of AWS by the SDK's usual chain (environment, profile, instance); `endpoint` names another service.
-pub(super) async fn shared_config(endpoint: Option<&str>) -> SdkConfig {
+pub(crate) async fn shared_config(endpoint: Option<&str>) -> SdkConfig {
     let http =
         aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);

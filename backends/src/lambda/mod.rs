@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
 use crate::store::FsStore;
+pub(crate) use invoke::shared_config;
 pub use invoke::{Connection, connect};
 pub use objects::Objects;
 pub use price::Price;

@@ -1,10 +1,12 @@
-//! What every [`ObjectStore`] must do: one test, run on each implementation.
+//! What every [`ObjectStore`] and every [`ReductionCache`] must do: one test each, run on each implementation.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ggr_ir::{BlobId, ObjectStore, StoreError};
+use ggr_ir::{
+    BlobId, Lookup, ObjectStore, OutputEntry, Reduction, ReductionCache, RootPath, StoreError, ThunkId,
+};
 
 /// Runs the whole contract on an empty store, with files in `dir`.
 pub(super) fn check(store: &dyn ObjectStore, dir: &Path) {
@@ -16,6 +18,40 @@ pub(super) fn check(store: &dyn ObjectStore, dir: &Path) {
     a_batch_answers_each_and_does_the_rest(store, dir);
     calls_may_overlap(store);
     local_stores_show_their_files(store);
+}
+
+/// Runs the contract of caches on an empty one, whose reductions speak of blobs in `store`.
+pub(super) fn check_cache(cache: &dyn ReductionCache, store: &dyn ObjectStore) {
+    let id = ThunkId::synthetic(1);
+    assert_eq!((cache.get(id), cache.look(id)), (None, Lookup::Miss));
+    for text in ["first", "second"] {
+        let reduction = reduction(store, text);
+        cache.put(id, &reduction).unwrap();
+        assert_eq!(cache.get(id).as_ref(), Some(&reduction), "the last one put is found");
+        assert_eq!(cache.look(id), Lookup::Hit(reduction), "what was brought here is here");
+    }
+    assert_eq!(cache.get(ThunkId::synthetic(2)), None);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let reduction = reduction(store, &format!("{number}"));
+                    let id = ThunkId::synthetic(10 + 100 * thread + number);
+                    cache.put(id, &reduction).unwrap();
+                    assert_eq!(cache.get(id), Some(reduction));
+                }
+            });
+        }
+    });
+}
+
+/// A result whose blobs are in the store.
+pub(super) fn reduction(store: &dyn ObjectStore, text: &str) -> Reduction {
+    let blob = store.put_bytes(text.as_bytes()).unwrap();
+    let none = store.put_bytes(b"").unwrap();
+    let path = RootPath::new("/w/a.o").unwrap();
+    let output = OutputEntry { path, blob, permissions: 0o666 };
+    Reduction { outputs: [("/w/a.o".into(), output)].into(), stdout: none, stderr: none, duration_us: 7 }
 }
 
 fn file(dir: &Path, name: &str, bytes: &[u8]) -> (BlobId, PathBuf) {

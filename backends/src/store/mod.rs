@@ -18,7 +18,9 @@ mod known;
 mod layout;
 mod memory;
 mod reductions;
+mod s3;
 mod seal;
+pub mod shared;
 pub mod verify;
 mod wrappers;
 
@@ -27,4 +29,5 @@ pub use ingest::Ingested;
 pub use known::KnownSet;
 pub use memory::MemoryStore;
 pub use reductions::FsReductionCache;
+pub use s3::{S3Error, Trouble};
 pub use wrappers::{Known, Remove, Verified};

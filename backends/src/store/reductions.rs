@@ -96,8 +96,8 @@ fn check(id: ThunkId, record: &[u8]) -> [u8; CHECK] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::{self, reduction};
     use crate::store::{FsStore, Remove};
-    use ggr_ir::{OutputEntry, RootPath};
     use tempfile::{TempDir, tempdir};
 
     fn cache() -> (TempDir, Arc<FsStore>, FsReductionCache) {
@@ -107,31 +107,17 @@ mod tests {
         (dir, store, cache)
     }
 
-    fn reduction(store: &FsStore, text: &str) -> Reduction {
-        let blob = store.put_bytes(text.as_bytes()).unwrap();
-        let none = store.put_bytes(b"").unwrap();
-        let path = RootPath::new("/w/a.o").unwrap();
-        let output = OutputEntry { path, blob, permissions: 0o666 };
-        Reduction { outputs: [("/w/a.o".into(), output)].into(), stdout: none, stderr: none, duration_us: 7 }
-    }
-
     #[test]
-    fn the_last_put_is_found() {
+    fn it_keeps_the_contract() {
         let (_dir, store, cache) = cache();
-        let id = ThunkId::synthetic(1);
-        assert_eq!(cache.get(id), None);
-        for text in ["first", "second"] {
-            let reduction = reduction(&store, text);
-            cache.put(id, &reduction).unwrap();
-            assert_eq!(cache.get(id), Some(reduction));
-        }
+        contract::check_cache(&cache, &*store);
     }
 
     #[test]
     fn damage_at_any_byte_or_length_is_a_miss() {
         let (_dir, store, cache) = cache();
         let id = ThunkId::synthetic(1);
-        cache.put(id, &reduction(&store, "x")).unwrap();
+        cache.put(id, &reduction(&*store, "x")).unwrap();
         let good = fs::read(cache.path(id)).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
@@ -149,9 +135,9 @@ mod tests {
     fn another_version_is_a_miss() {
         let (_dir, store, cache) = cache();
         let id = ThunkId::synthetic(1);
-        let mut record = reduction(&store, "x").to_bytes();
+        let mut record = reduction(&*store, "x").to_bytes();
         record[0] += 1;
-        cache.put(id, &reduction(&store, "x")).unwrap();
+        cache.put(id, &reduction(&*store, "x")).unwrap();
         fs::write(cache.path(id), [check(id, &record).as_slice(), &record].concat()).unwrap();
         assert_eq!(cache.get(id), None);
     }
@@ -160,8 +146,8 @@ mod tests {
     fn a_record_under_another_id_is_a_miss() {
         let (_dir, store, cache) = cache();
         let (id, other) = (ThunkId::synthetic(1), ThunkId::synthetic(2));
-        cache.put(id, &reduction(&store, "x")).unwrap();
-        cache.put(other, &reduction(&store, "y")).unwrap();
+        cache.put(id, &reduction(&*store, "x")).unwrap();
+        cache.put(other, &reduction(&*store, "y")).unwrap();
         fs::rename(cache.path(id), cache.path(other)).unwrap();
         assert_eq!(cache.get(other), None);
     }
@@ -170,7 +156,7 @@ mod tests {
     fn a_reduction_whose_outputs_are_gone_is_a_miss() {
         let (_dir, store, cache) = cache();
         let id = ThunkId::synthetic(1);
-        let reduction = reduction(&store, "x");
+        let reduction = reduction(&*store, "x");
         cache.put(id, &reduction).unwrap();
         store.remove(BlobId::of(b"x")).unwrap();
         assert_eq!(cache.get(id), None);
@@ -182,7 +168,7 @@ mod tests {
     fn using_an_old_one_renews_it() {
         let (_dir, store, cache) = cache();
         let id = ThunkId::synthetic(1);
-        cache.put(id, &reduction(&store, "x")).unwrap();
+        cache.put(id, &reduction(&*store, "x")).unwrap();
         let old = SystemTime::now() - 3 * TOUCH_AFTER;
         let file = File::options().write(true).open(cache.path(id)).unwrap();
         file.set_modified(old).unwrap();

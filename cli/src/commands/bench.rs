@@ -7,6 +7,7 @@ pub(crate) mod launcher;
 mod model;
 mod net;
 mod start;
+mod store;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -53,6 +54,7 @@ enum What {
     Start(start::Args),
     Handoff(handoff::Args),
     Density(density::Args),
+    Store(store::Args),
 }
 
 /// Measures.
@@ -67,6 +69,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         What::Start(args) => start::run(context, args),
         What::Handoff(args) => handoff::run(context, args),
         What::Density(args) => density::run(context, args),
+        What::Store(args) => store::run(context, args),
     }
 }
 

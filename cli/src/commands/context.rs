@@ -7,7 +7,7 @@ use ggr_ir::RootPath;
 use ggr_ir::repo::Repo;
 
 use crate::args::Global;
-use crate::config::{Config, When};
+use crate::config::{Config, StorePlace, When};
 use crate::env::Environment;
 use crate::error::{Error, Paint};
 
@@ -56,7 +56,7 @@ impl Context {
 
     /// The directory whose `blobs/` holds the blobs.
     pub(crate) fn blobs<'a>(&'a self, repo: &'a Repo) -> &'a Path {
-        self.config.store.value.as_deref().unwrap_or(repo.root())
+        self.config.store.value.as_ref().and_then(StorePlace::directory).unwrap_or(repo.root())
     }
 
     /// A file's absolute path as the coordinator records it: the directory without symlinks, the name as it is.

@@ -43,7 +43,7 @@ fn last_build(repo: &Repo) -> Result<BTreeSet<ThunkId>, Error> {
         .iter()
         .filter_map(|line| match line {
             Line::Call(record) => record.thunk.as_deref()?.parse().ok(),
-            Line::Build(_) => None,
+            Line::Build(_) | Line::Shared(_) => None,
         })
         .filter(|id| thunks.contains(*id))
         .collect())

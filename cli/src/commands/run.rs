@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Context;
 use crate::coordinator::{self, BuildEnd, Output};
@@ -109,6 +110,9 @@ async fn build(
         reporter.report(&Event::Note { text });
     }
     let repo = workshop.repo.clone();
+    if matches!(end, Ok(BuildEnd::Interrupted(_))) {
+        workshop.upload_wait = Duration::ZERO;
+    }
     workshop.close(context).await;
     super::gc::collect_now_and_then(context, &repo);
     let code = match end? {

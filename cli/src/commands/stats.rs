@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Context;
 use crate::config::ByteSize;
 use crate::error::Error;
-use crate::report::log::{self, Fate, Line};
+use crate::report::log::{self, Fate, Line, Shared};
 
 /// Show the cache: hits, misses, why calls ran here, sizes
 #[derive(clap::Args, Debug)]
@@ -29,6 +29,8 @@ struct Calls {
     left: usize,
     /// How often each reason made a call run here.
     reasons: BTreeMap<String, usize>,
+    /// What shared stores had to do with it; the hits are among those above.
+    shared: Shared,
 }
 
 /// Prints the numbers.
@@ -68,6 +70,10 @@ fn count(lines: &[Line]) -> Calls {
                 calls.builds += 1;
                 continue;
             }
+            Line::Shared(shared) => {
+                add(&mut calls.shared, shared);
+                continue;
+            }
             Line::Call(record) => record,
         };
         match record.fate {
@@ -84,6 +90,14 @@ fn count(lines: &[Line]) -> Calls {
     calls
 }
 
+fn add(to: &mut Shared, shared: &Shared) {
+    to.hits += shared.hits;
+    to.stored += shared.stored;
+    to.down += shared.down;
+    to.up += shared.up;
+    to.requests += shared.requests;
+}
+
 fn describe(what: &str, calls: &Calls) -> String {
     let thunks = calls.hits + calls.ran;
     let share = if thunks == 0 { 0.0 } else { 100.0 * calls.hits as f64 / thunks as f64 };
@@ -91,6 +105,17 @@ fn describe(what: &str, calls: &Calls) -> String {
         "{what}: {} hits, {} ran ({share:.1} % hits), {} ran here, {} failed, {} not made\n",
         calls.hits, calls.ran, calls.here, calls.failed, calls.left
     );
+    let shared = &calls.shared;
+    if *shared != Shared::default() {
+        let local = (calls.hits as u64).saturating_sub(shared.hits);
+        let (down, up) = (ByteSize(shared.down), ByteSize(shared.up));
+        writeln!(
+            text,
+            "  hits: {local} local, {} from the shared store ({} put into it; {down} down, {up} up, {} requests)",
+            shared.hits, shared.stored, shared.requests
+        )
+        .expect("writing to a string does not fail");
+    }
     let mut reasons: Vec<_> = calls.reasons.iter().collect();
     reasons.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), *reason));
     for (reason, count) in reasons {

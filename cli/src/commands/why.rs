@@ -80,7 +80,7 @@ fn makings<'a>(lines: &'a [Line], file: &Path) -> Vec<Making<'a>> {
             Line::Call(record) if record.outputs.iter().any(|output| output == file) => {
                 found.push(Making { build, record });
             }
-            Line::Call(_) => {}
+            Line::Call(_) | Line::Shared(_) => {}
         }
     }
     found

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
-    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When, parse_duration,
+    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, StoreMode, StorePlace,
+    When, parse_duration,
 };
 use crate::capture::Selection;
 
@@ -113,6 +114,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("dir", Some("GGR_DIR"), Some("--dir"), UNSAFE,
         "the repository", "a path",
         field!(dir, |raw| Some(raw.path()), |value| path(value.as_deref(), "the nearest `.ggr` above, else `.ggr` here"))),
+    key!("endpoint-url", Some("GGR_ENDPOINT_URL"), Some("--endpoint-url"), UNSAFE,
+        "the address of the S3 service of a shared store", "a URL",
+        field!(endpoint_url, |raw| Some(raw.text().filter(|text| text.contains("://"))?.to_owned()), |value| value.clone().unwrap_or_else(|| "AWS, or what AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL names".to_owned()))),
     key!("intercept", Some("GGR_INTERCEPT"), Some("--intercept"), UNSAFE,
         "how tool calls are caught", "`auto`, `mount`, `path` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
@@ -156,8 +160,17 @@ pub(crate) static KEYS: &[Key] = &[
         "whether a compile is one thunk, or one each for preprocessing, compiling and assembling", "`fused` or `staged`",
         field!(stages, |raw| Staging::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("store", Some("GGR_STORE"), Some("--store"), UNSAFE,
-        "where blobs live", "a path",
-        field!(store, |raw| Some(raw.path()), |value| path(value.as_deref(), "in the repository"))),
+        "where blobs live, or a bucket that others share, behind the repository", "a path or `s3://BUCKET/PREFIX`",
+        field!(store, |raw| Some(StorePlace::parse(&raw)?), |value| value.as_ref().map_or_else(|| "in the repository".to_owned(), ToString::to_string))),
+    key!("store-bandwidth", Some("GGR_STORE_BANDWIDTH"), None, UNSAFE,
+        "bytes a second to and from a shared store, each; 0 for no limit", "a size such as `5M`",
+        field!(store_bandwidth, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
+    key!("store-mode", Some("GGR_STORE_MODE"), Some("--store-mode"), UNSAFE,
+        "whether a shared store is written to", "`read-write` or `read-only`",
+        field!(store_mode, |raw| StoreMode::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("store-wait", Some("GGR_STORE_WAIT"), None, UNSAFE,
+        "how long a build that has ended waits for its uploads", "a duration such as `60s`",
+        field!(store_wait, |raw| parse_duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),
     key!("time-limit", None, None, SAFE,
         "wall clock of one try at a thunk", "a duration such as `15m`",
         field!(time_limit, |raw| parse_duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),

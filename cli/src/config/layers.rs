@@ -11,7 +11,10 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When};
+use super::value::{
+    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, StoreMode, StorePlace,
+    When,
+};
 use crate::capture::Selection;
 use crate::env::Environment;
 
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) compile_commands: Sourced<Option<PathBuf>>,
     /// The repository; nothing: the nearest `.ggr` above, else a new one here.
     pub(crate) dir: Sourced<Option<PathBuf>>,
+    /// The S3 service; nothing: what the SDK finds.
+    pub(crate) endpoint_url: Sourced<Option<String>>,
     /// How tool calls are caught.
     pub(crate) intercept: Sourced<Intercept>,
     pub(crate) isolation: Sourced<Isolation>,
@@ -59,7 +64,13 @@ pub(crate) struct Config {
     /// How many thunks a compiler call becomes.
     pub(crate) stages: Sourced<Staging>,
     /// Where blobs live; nothing: in the repository.
-    pub(crate) store: Sourced<Option<PathBuf>>,
+    pub(crate) store: Sourced<Option<StorePlace>>,
+    /// Bytes a second to and from a shared store; 0 for no limit.
+    pub(crate) store_bandwidth: Sourced<ByteSize>,
+    /// Whether a shared store is written to.
+    pub(crate) store_mode: Sourced<StoreMode>,
+    /// How long a build that has ended waits for its uploads.
+    pub(crate) store_wait: Sourced<Duration>,
     /// Wall clock of one try at a thunk.
     pub(crate) time_limit: Sourced<Duration>,
     /// File for a Chrome trace.
@@ -92,6 +103,7 @@ impl Config {
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
             dir: Sourced::default_of(None),
+            endpoint_url: Sourced::default_of(None),
             intercept: Sourced::default_of(Intercept::Auto),
             isolation: Sourced::default_of(Isolation::Auto),
             lambda_endpoint: Sourced::default_of(None),
@@ -110,6 +122,9 @@ impl Config {
             // One thunk: measured in BENCHMARKS.md, "Stages".
             stages: Sourced::default_of(Staging::Fused),
             store: Sourced::default_of(None),
+            store_bandwidth: Sourced::default_of(ByteSize(0)),
+            store_mode: Sourced::default_of(StoreMode::ReadWrite),
+            store_wait: Sourced::default_of(Duration::from_secs(60)),
             time_limit: Sourced::default_of(limits.wall),
             trace_out: Sourced::default_of(None),
             verify_rate: Sourced::default_of(0),
@@ -280,9 +295,22 @@ mod tests {
         let mut fixture = Fixture::new("store = \"~/blobs\"\n", "dir = \"repo\"\n");
         let config = fixture.load(&[]).unwrap();
         assert_eq!(config.dir.value.unwrap(), fixture.root.path().join("project/repo"));
-        assert_eq!(config.store.value.unwrap(), Path::new("/home/me/blobs"));
+        assert_eq!(config.store.value.unwrap().directory(), Some(Path::new("/home/me/blobs")));
         fixture.env.push(("GGR_DIR".into(), "x".into()));
         assert_eq!(fixture.load(&[]).unwrap().dir.value.unwrap(), fixture.root.path().join("project/deep/x"));
+    }
+
+    #[test]
+    fn a_store_is_a_path_or_a_bucket_and_nothing_else() {
+        let load = |text: &str| Fixture::new("", "").load(&[("store", text.into())]);
+        let place = |text: &str| load(text).unwrap().store.value.unwrap();
+        assert_eq!(place("s3://team/some/prefix/").to_string(), "s3://team/some/prefix");
+        assert_eq!(place("s3://team").directory(), None);
+        assert!(place("blobs").directory().unwrap().ends_with("project/deep/blobs"));
+        for wrong in ["gs://team", "s3://"] {
+            let error = load(wrong).unwrap_err().to_string();
+            assert_eq!(error, format!("flag --store: `{wrong}` is not a path or `s3://BUCKET/PREFIX`"));
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ggr_backends::store::shared::Address;
+
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -197,6 +199,52 @@ words! {
         Fused = "fused",
         /// Preprocess, compile and assemble, where that is known to give the same.
         Staged = "staged",
+    }
+}
+
+/// Where blobs live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StorePlace {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In the repository, and in a bucket that others share.
+    Bucket(Address),
+}
+
+impl StorePlace {
+    /// The directory, if it is one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Bucket(_) => None,
+        }
+    }
+
+    /// Reads `s3://BUCKET/PREFIX` or a path; nothing for another scheme.
+    pub(super) fn parse(raw: &Raw<'_>) -> Option<Self> {
+        match raw.text().filter(|text| text.contains("://")) {
+            Some(text) => Address::parse(text).map(Self::Bucket),
+            None => Some(Self::Directory(raw.path())),
+        }
+    }
+}
+
+impl fmt::Display for StorePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Bucket(address) => address.fmt(f),
+        }
+    }
+}
+
+words! {
+    /// Whether a shared store is written to.
+    StoreMode {
+        /// What is made here is uploaded.
+        ReadWrite = "read-write",
+        /// Nothing is: for builds of what is not trusted.
+        ReadOnly = "read-only",
     }
 }
 

@@ -12,15 +12,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use ggr_backends::drive::Heal;
 use ggr_backends::store::FsStore;
+use ggr_backends::store::shared::SharedStore;
 use ggr_ir::{BlobId, Entry, Job, Mode, ObjectStore};
 
-/// Brings missing inputs back, and counts them in `restored`.
-pub(crate) fn healer(store: Arc<FsStore>, restored: Arc<AtomicUsize>) -> Heal {
+/// Brings missing inputs back, from the bucket behind the store if the user's files are no help, and counts them in
+/// `restored`.
+pub(crate) fn healer(
+    store: Arc<FsStore>,
+    bucket: Option<Arc<SharedStore>>,
+    restored: Arc<AtomicUsize>,
+) -> Heal {
     Arc::new(move |job, missing| {
-        let (store, restored) = (Arc::clone(&store), Arc::clone(&restored));
+        let (store, bucket, restored) = (Arc::clone(&store), bucket.clone(), Arc::clone(&restored));
         let read = move || {
             missing.into_iter().try_for_each(|id| {
-                restore(&store, &job, id)?;
+                let fetched = |why| match &bucket {
+                    Some(bucket) if bucket.bring_all(&[id]).iter().all(Result::is_ok) => Ok(()),
+                    _ => Err(why),
+                };
+                restore(&store, &job, id).or_else(fetched)?;
                 restored.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             })

@@ -144,6 +144,23 @@ pub(crate) enum Event {
         /// Its size.
         bytes: u64,
     },
+    /// What the session's shared store was asked and did. Comes once, when the build has ended.
+    Shared {
+        /// Which.
+        store: String,
+        /// Results that came from it.
+        hits: u64,
+        /// Results that were put into it.
+        stored: u64,
+        /// Results that should be in it, and are not yet.
+        left: u64,
+        /// Bytes that came from it.
+        down: u64,
+        /// Bytes that went to it.
+        up: u64,
+        /// Requests.
+        requests: u64,
+    },
     /// Something that the user should know, as a line of text.
     Note {
         /// The line.

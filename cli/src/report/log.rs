@@ -41,6 +41,23 @@ pub(crate) enum Line {
     Build(Build),
     /// A call was settled.
     Call(Record),
+    /// A build that had a shared store has ended.
+    Shared(Shared),
+}
+
+/// What a build had to do with its shared store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shared {
+    /// Results that came from it.
+    pub(crate) hits: u64,
+    /// Results that were put into it.
+    pub(crate) stored: u64,
+    /// Bytes that came from it.
+    pub(crate) down: u64,
+    /// Bytes that went to it.
+    pub(crate) up: u64,
+    /// Requests.
+    pub(crate) requests: u64,
 }
 
 /// The start of a build.
@@ -216,6 +233,9 @@ impl Sink for Log {
             Event::Captured { label, took, outputs } => self.program(label, Fate::Ran, *took, outputs),
             Event::Repeated { label, outputs, .. } => {
                 self.program(label, Fate::Hit, Duration::ZERO, outputs);
+            }
+            &Event::Shared { hits, stored, down, up, requests, .. } => {
+                self.put(&Line::Shared(Shared { hits, stored, down, up, requests }));
             }
             Event::BuildEnded { .. } => self.left(),
             _ => {}

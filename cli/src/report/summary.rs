@@ -47,6 +47,9 @@ pub(crate) fn render(tally: &Tally) -> String {
         let programs = plural(tally.captured + tally.repeated, "captured program");
         line(&mut text, &format!("{programs}: {} from the cache, {} ran", tally.repeated, tally.captured));
     }
+    if let Some(shared) = &tally.shared {
+        line(&mut text, shared);
+    }
     line(&mut text, &times(tally));
     for reason in reasons(tally) {
         line(&mut text, &reason);

@@ -8,6 +8,7 @@ use ggr_ir::ThunkId;
 use rustc_hash::FxBuildHasher;
 
 use super::event::Event;
+use crate::config::ByteSize;
 
 /// What happened so far.
 #[derive(Default)]
@@ -40,6 +41,8 @@ pub(crate) struct Tally {
     pub(crate) repeated: usize,
     /// Time that programs ran: in workers, and here.
     pub(crate) work: Duration,
+    /// What the shared store was asked and did, as a line.
+    pub(crate) shared: Option<String>,
     /// Lines for the user.
     pub(crate) notes: Vec<String>,
     /// When the last event came.
@@ -99,6 +102,13 @@ impl Tally {
                 self.failed += 1;
             }
             Event::Materialized { .. } => self.materialized += 1,
+            Event::Shared { store, hits, stored, left, down, up, requests } => {
+                let (down, up) = (ByteSize(*down), ByteSize(*up));
+                let left = if *left > 0 { format!(", {left} not yet") } else { String::new() };
+                self.shared = Some(format!(
+                    "shared store {store}: {hits} from it, {stored} put into it{left}; {down} down, {up} up, {requests} requests"
+                ));
+            }
             Event::Note { text } => self.notes.push(text.clone()),
             Event::BuildStarted { .. } => {}
             Event::BuildEnded { .. } => self.running.clear(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::{
-    Attempt, BlobId, Command, Entry, Harvest, InfraFailure, Job, Kind, Limits, Mode, Object, Outcome,
+    Attempt, BlobId, Command, Entry, Harvest, InfraFailure, Job, Kind, Limits, Lookup, Mode, Object, Outcome,
     OutputEntry, OutputRef, Reduction, ReductionCache, RootPath, StoreError, Thunk, ThunkId, Timings,
     ToolFailure,
 };

@@ -42,6 +42,67 @@ async fn a_result_is_recorded_under_the_ready_id_and_found_the_next_time() {
     assert_eq!(recorded, BTreeSet::from([a.id, ready.id()]));
 }
 
+/// A cache whose results are far away, and come when the gate opens; some do not come at all.
+struct Distant {
+    near: Memory,
+    gate: Mutex<std::sync::mpsc::Receiver<()>>,
+    lost: BTreeSet<ThunkId>,
+}
+
+impl ReductionCache for Distant {
+    fn get(&self, id: ThunkId) -> Option<Reduction> {
+        self.gate.lock().unwrap().recv().expect("the test opens the gate");
+        self.near.get(id).filter(|_| !self.lost.contains(&id))
+    }
+
+    fn look(&self, id: ThunkId) -> Lookup {
+        if self.near.records.lock().unwrap().contains_key(&id) { Lookup::Far } else { Lookup::Miss }
+    }
+
+    fn put(&self, _: ThunkId, _: &Reduction) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_far_away_is_fetched_while_others_run() {
+    let (there, lost, other) = (submission("there", &[]), submission("lost", &[]), submission("other", &[]));
+    let after = submission("after", &[&there]);
+    let near = Memory::default();
+    for thunk in [&there, &lost] {
+        near.put(thunk.id, &reduction(&thunk.thunk.outputs)).unwrap();
+    }
+    let (open, gate) = std::sync::mpsc::channel();
+    let cache = Distant { near, gate: Mutex::new(gate), lost: BTreeSet::from([lost.id]) };
+    let (backend, driver) = start(Options { cache: Some(Arc::new(cache)), ..Options::default() });
+    for thunk in [&there, &lost, &after, &other] {
+        driver.submit(thunk.clone()).await;
+    }
+    soon(driver.wait(other.id)).await.unwrap();
+    assert_eq!(backend.ran(), ["other"]);
+    (0..2).for_each(|_| open.send(()).unwrap());
+    assert_eq!(soon(driver.wait(there.id)).await.unwrap().origin, Origin::Cache);
+    assert_eq!(soon(driver.wait(lost.id)).await.unwrap().origin, Origin::Backend);
+    assert_eq!(soon(driver.wait(after.id)).await.unwrap().origin, Origin::Backend);
+    soon(driver.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_thunk_that_is_given_up_while_its_result_is_fetched_stays_given_up() {
+    let there = submission("there", &[]);
+    let near = Memory::default();
+    near.put(there.id, &reduction(&there.thunk.outputs)).unwrap();
+    let (open, gate) = std::sync::mpsc::channel();
+    let cache = Distant { near, gate: Mutex::new(gate), lost: BTreeSet::new() };
+    let (backend, driver) = start(Options { cache: Some(Arc::new(cache)), ..Options::default() });
+    driver.submit(there.clone()).await;
+    driver.cancel(there.id).await;
+    assert!(matches!(*soon(driver.wait(there.id)).await.unwrap_err(), Failure::Cancelled));
+    open.send(()).unwrap();
+    soon(driver.shutdown()).await;
+    assert!(backend.ran().is_empty());
+}
+
 #[tokio::test]
 async fn what_is_not_cacheable_is_neither_looked_up_nor_recorded() {
     let cache = Arc::new(Memory::default());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ggr_backends::drive::{Finished, Origin, Submission};
 use ggr_backends::scheduler::Urgency;
-use ggr_ir::{OutputRef, Reduction, ThunkId};
+use ggr_ir::{Lookup, OutputRef, Reduction, ThunkId};
 use ggr_models::Plan;
 
 use super::{Course, Ended, Session};
@@ -25,7 +25,7 @@ impl Session {
                 finished.output(&output.name).map(|entry| entry.blob)
             };
             let ready = thunk.resolve(known).ok()?;
-            found.push(Arc::new(Finished::new(self.cache.get(ready.id())?, Origin::Cache)));
+            found.push(Arc::new(Finished::new(self.recorded(ready.id())?, Origin::Cache)));
         }
         Some(found)
     }
@@ -40,7 +40,12 @@ impl Session {
 
     /// What is recorded under this id.
     pub(crate) fn recorded(&self, id: ThunkId) -> Option<Reduction> {
-        self.cache.get(id)
+        match self.cache.look(id) {
+            Lookup::Hit(reduction) => Some(reduction),
+            Lookup::Miss => None,
+            // Other calls are served meanwhile.
+            Lookup::Far => tokio::task::block_in_place(|| self.cache.get(id)),
+        }
     }
 
     /// Records what can be had again: failing to do so costs time.
