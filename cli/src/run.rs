@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, Weak};
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
+use ggr_backends::lambda::LambdaBackend;
 use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
@@ -47,6 +48,7 @@ pub(crate) struct Workshop {
     jobserver: Option<Jobserver>,
     local: Weak<LocalBackend>,
     guests: Option<Arc<MicrovmBackend>>,
+    functions: Option<Arc<LambdaBackend>>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -98,7 +100,7 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
-        let opened = places::open(context, &store, &reporter).await?;
+        let opened = places::open(context, &store, &reporter, &durations).await?;
         let restored = Arc::new(AtomicUsize::new(0));
         let options = DriverOptions {
             heal: Some(coordinator::restore::healer(Arc::clone(&store), Arc::clone(&restored))),
@@ -137,6 +139,7 @@ impl Workshop {
             jobserver: opened.jobserver,
             local: opened.local,
             guests: opened.guests,
+            functions: opened.functions,
             models,
             driver,
             memo,
@@ -194,6 +197,10 @@ impl Workshop {
             context.note(warning);
         }
         if let Some(text) = self.guests.as_ref().and_then(|guests| microvm::summary(guests.counts())) {
+            context.note(&text);
+        }
+        if let Some(text) = self.functions.as_ref().and_then(|functions| places::spent(functions.spending()))
+        {
             context.note(&text);
         }
         let mut forgotten = Vec::new();

@@ -101,6 +101,9 @@ fn backend(connection: Connection, function_limit: Duration) -> (tempfile::TempD
         memory_mb: 1769,
         function_limit,
         price: Price::default(),
+        max_cost: None,
+        expected: Box::new(|_| None),
+        notice: Box::new(|_| ()),
     });
     (dir, backend)
 }
@@ -130,7 +133,7 @@ async fn each_refusal_of_the_service_has_its_kind() {
     let head = "x-amzn-ErrorType: ResourceNotFoundException\r\n";
     check(
         reply("404 Not Found", head, "{}"),
-        |f| matches!(f, InfraFailure::Unreachable(text) if text.contains("there is no function")),
+        |f| matches!(f, InfraFailure::Closed(text) if text.contains("there is no function")),
     )
     .await;
     let head = "x-amzn-ErrorType: RequestTooLargeException\r\n";
@@ -153,7 +156,12 @@ async fn each_failure_of_a_function_has_its_kind() {
         matches!(f, InfraFailure::WorkerDied(_))
     })
     .await;
-    check(failed("ggr.Message: the message has version 2"), |f| matches!(f, InfraFailure::Sandbox(_))).await;
+    let body = r#"{"errorType": "ggr.Message", "errorMessage": "the message has version 2"}"#;
+    check(
+        reply("200 OK", "X-Amz-Function-Error: Unhandled\r\n", body),
+        |f| matches!(f, InfraFailure::Closed(text) if text.ends_with("is of another version of ggr: the message has version 2")),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -163,7 +171,7 @@ async fn an_answer_that_is_cut_off_foreign_or_of_another_version_is_not_believed
     check(reply("200 OK", "", "null"), |f| matches!(f, InfraFailure::WorkerDied(_))).await;
     check(
         reply("200 OK", "", r#"{"ggr": 2}"#),
-        |f| matches!(f, InfraFailure::Sandbox(text) if text.contains("another version")),
+        |f| matches!(f, InfraFailure::Closed(text) if text.contains("another version")),
     )
     .await;
     check(reply("200 OK", "", &encode(&Answer { attempts: Vec::new(), ..answer() })), |f| {
@@ -219,8 +227,8 @@ async fn what_a_function_made_is_here_when_the_attempt_ends_and_has_its_price() 
         backend(service(vec![reply("200 OK", "", &encode(&answer()))]), Duration::from_secs(900));
     let attempt = backend.run(&job()).await;
     let Outcome::Reduced(reduction) = &attempt.outcome else { panic!("{attempt:?}") };
-    assert_eq!(backend.options.local.get_bytes(reduction.stdout).unwrap(), b"said\n");
-    assert_eq!(backend.options.local.get_bytes(reduction.stderr).unwrap(), b"");
+    assert_eq!(backend.sender.options.local.get_bytes(reduction.stdout).unwrap(), b"said\n");
+    assert_eq!(backend.sender.options.local.get_bytes(reduction.stderr).unwrap(), b"");
     assert_eq!(attempt.timings.ran, Duration::from_millis(7));
     assert!(attempt.cost_microdollars >= 2, "an invocation and three fetches: {attempt:?}");
 }

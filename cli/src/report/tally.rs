@@ -28,6 +28,11 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
     /// Calls caught.
     pub(crate) calls: usize,
+    /// Calls that had been caught when the first thunk was on a worker.
+    pub(crate) calls_before: Option<usize>,
+    /// When the build's command started, and when it ended.
+    pub(crate) began: Duration,
+    pub(crate) traced_at: Option<Duration>,
     /// Placeholders made real.
     pub(crate) materialized: usize,
     /// Thunks on a worker now: label, worker's number, since when.
@@ -65,6 +70,7 @@ impl Tally {
             Event::Ready { .. } => self.ready += 1,
             Event::Started { thunk, label, .. } => {
                 self.ready = self.ready.saturating_sub(1);
+                self.calls_before.get_or_insert(self.calls);
                 self.running.insert(*thunk, (label.clone(), at));
             }
             Event::Finished { thunk, timings, .. } => {
@@ -100,7 +106,8 @@ impl Tally {
             }
             Event::Materialized { .. } => self.materialized += 1,
             Event::Note { text } => self.notes.push(text.clone()),
-            Event::BuildStarted { .. } => {}
+            Event::BuildStarted { .. } => self.began = at,
+            Event::CommandEnded => self.traced_at = Some(at),
             Event::BuildEnded { .. } => self.running.clear(),
         }
     }
