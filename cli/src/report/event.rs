@@ -55,6 +55,8 @@ pub(crate) enum Event {
         label: Arc<str>,
         /// Where, as `local`.
         backend: Arc<str>,
+        /// Whether it runs elsewhere already, for unusually long.
+        duplicate: bool,
     },
     /// It ran, and was replaced by its outputs.
     Finished {

@@ -68,6 +68,7 @@ fn counts(tally: &Tally) -> String {
         (tally.failed, "failed"),
         (tally.doubted, "failed in the sandbox first"),
         (tally.retried, "retried"),
+        (tally.duplicated, "run twice as stragglers"),
         (rest, "not made"),
     ] {
         if count > 0 {
@@ -209,8 +210,12 @@ mod tests {
                 dir: "/".into(),
             }))
         };
-        let started =
-            Event::Started { thunk: ThunkId::synthetic(1), label: "a".into(), backend: "local".into() };
+        let started = Event::Started {
+            thunk: ThunkId::synthetic(1),
+            label: "a".into(),
+            backend: "local".into(),
+            duplicate: false,
+        };
         let mut tally = Tally::default();
         let events = [
             (1, Event::BuildStarted { command: vec![], slots: 1 }),

@@ -22,6 +22,8 @@ pub(crate) struct Tally {
     pub(crate) ran: usize,
     /// Attempts that came to nothing.
     pub(crate) retried: usize,
+    /// Attempts beside one that ran for unusually long.
+    pub(crate) duplicated: usize,
     /// Thunks that failed in the sandbox, and were tried here.
     pub(crate) doubted: usize,
     /// Thunks given up.
@@ -68,8 +70,12 @@ impl Tally {
             Event::Called(_) => self.calls += 1,
             Event::Traced { thunk, label, waits_for, .. } => self.traced(*thunk, label, waits_for),
             Event::Ready { .. } => self.ready += 1,
-            Event::Started { thunk, label, .. } => {
-                self.ready = self.ready.saturating_sub(1);
+            Event::Started { thunk, label, duplicate, .. } => {
+                if *duplicate {
+                    self.duplicated += 1;
+                } else {
+                    self.ready = self.ready.saturating_sub(1);
+                }
                 self.calls_before.get_or_insert(self.calls);
                 self.running.insert(*thunk, (label.clone(), at));
             }
