@@ -10,6 +10,7 @@ use ggr_backends::jobserver::Jobserver;
 use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, Spending, connect};
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::microvm::MicrovmBackend;
+use ggr_backends::standby::Standby;
 use ggr_backends::store::FsStore;
 use ggr_backends::twice::Twice;
 use ggr_ir::ObjectStore;
@@ -43,6 +44,8 @@ pub(crate) struct Opened {
     pub(crate) guests: Option<Arc<MicrovmBackend>>,
     /// Lambda, if it is one of them.
     pub(crate) functions: Option<Arc<LambdaBackend>>,
+    /// This machine, for what Lambda does not take.
+    pub(crate) standby: Option<Arc<Standby>>,
     /// The pool of the make whose recipe we are.
     pub(crate) jobserver: Option<Jobserver>,
     /// Why no place runs anything, if that is so.
@@ -86,10 +89,13 @@ pub(crate) async fn open(
             Err(error) => return Err(error),
         }
     }
-    if places.lambda && !places.local && context.config.max_cost.value.is_some() {
-        // What goes beyond the limit is finished here.
+    let mut standby = None;
+    if functions.is_some() && !places.local {
+        // What Lambda cannot take, has given up, or is not to be paid for, is finished here.
         let local = local(context, store, jobserver.clone())?;
         pool = Arc::downgrade(&local);
+        let local = Arc::new(Standby::new(local));
+        standby = Some(Arc::clone(&local));
         backends.push(local);
     }
     let rate = context.config.verify_rate.value;
@@ -101,7 +107,7 @@ pub(crate) async fn open(
     let alone = move || plain.clone().or_else(|| Weak::upgrade(&asked)?.runs_nothing());
     let nowhere: Box<dyn Fn() -> Option<String> + Send + Sync> =
         if functions.is_some() { Box::new(|| None) } else { Box::new(alone) };
-    Ok(Opened { backends, local: pool, guests, functions, jobserver, nowhere })
+    Ok(Opened { backends, local: pool, guests, functions, standby, jobserver, nowhere })
 }
 
 fn local(
@@ -190,13 +196,14 @@ fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dy
 }
 
 /// What was spent on Lambda, in a line; nothing if nothing was sent.
-pub(crate) fn spent(spending: Spending) -> Option<String> {
+pub(crate) fn spent(spending: Spending, here: usize) -> Option<String> {
     let Spending { invocations, in_vain, thunks, store_requests, sent, received, dollars } = spending;
-    (thunks > 0).then(|| {
+    (thunks + here as u64 > 0).then(|| {
+        let here = if here > 0 { format!("; {here} thunks ran here in its stead") } else { String::new() };
         let vain = if in_vain > 0 { format!(" ({in_vain} in vain)") } else { String::new() };
         format!(
             "Lambda: about ${dollars:.4}: {thunks} thunks in {invocations} invocations{vain}, {store_requests} requests to the \
-             bucket, {} sent, {} received",
+             bucket, {} sent, {} received{here}",
             ByteSize(sent),
             ByteSize(received)
         )

@@ -15,6 +15,7 @@ use ggr_backends::lambda::LambdaBackend;
 use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
+use ggr_backends::standby::Standby;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
@@ -49,6 +50,7 @@ pub(crate) struct Workshop {
     local: Weak<LocalBackend>,
     guests: Option<Arc<MicrovmBackend>>,
     functions: Option<Arc<LambdaBackend>>,
+    standby: Option<Arc<Standby>>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -140,6 +142,7 @@ impl Workshop {
             local: opened.local,
             guests: opened.guests,
             functions: opened.functions,
+            standby: opened.standby,
             models,
             driver,
             memo,
@@ -199,8 +202,9 @@ impl Workshop {
         if let Some(text) = self.guests.as_ref().and_then(|guests| microvm::summary(guests.counts())) {
             context.note(&text);
         }
-        if let Some(text) = self.functions.as_ref().and_then(|functions| places::spent(functions.spending()))
-        {
+        let here = self.standby.as_ref().map_or(0, |standby| standby.taken());
+        let functions = self.functions.as_ref();
+        if let Some(text) = functions.and_then(|functions| places::spent(functions.spending(), here)) {
             context.note(&text);
         }
         let mut forgotten = Vec::new();

@@ -136,6 +136,8 @@ fn credentials_that_expire_during_a_build_end_what_is_sent_and_nothing_is_lost()
         &err,
         &[
             "no more thunks are sent to Lambda: the AWS credentials have expired (lambda:InvokeFunction: it is expired)",
+            "; 3 thunks ran here in its stead\n",
+            "0 from the cache, 3 ran",
         ],
     );
     assert_eq!(differences(&plain(), &snapshot(&field.tree())), [""; 0]);
@@ -147,7 +149,14 @@ fn past_the_limit_on_costs_a_build_is_finished_here() {
     let url = stand_in(None, |_| Some(nothing()));
     let (output, _, err) = run(&mut build(&field, &url, "--max-cost 0 --backend lambda make"));
     assert!(output.status.success(), "{err}");
-    has(&err, &["no more thunks are sent to Lambda: `--max-cost 0.00` is reached", "3 ran"]);
+    has(
+        &err,
+        &[
+            "no more thunks are sent to Lambda: `--max-cost 0.00` is reached",
+            "3 ran",
+            "; 3 thunks ran here in its stead",
+        ],
+    );
     assert_eq!(differences(&plain(), &snapshot(&field.tree())), [""; 0]);
     let estimate = run(&mut field.ggr("cost")).1;
     has(&estimate, &["last build: 3 thunks, ", "on Lambda with 1769 MB, nothing cached: about $0.00"]);

@@ -59,8 +59,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) if body or length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            # An environment was killed while it was being answered.
+            self.close_connection = True
 
     def log_message(self, *_):
         pass
