@@ -4,6 +4,7 @@
 mod benches;
 mod builds;
 mod capture;
+mod cloud;
 mod examples;
 mod faults;
 mod hazards;

@@ -52,6 +52,11 @@ pub trait Backend: Send + Sync {
         true
     }
 
+    /// Whether this place is only for what every other place refuses or gives up.
+    fn standby(&self) -> bool {
+        false
+    }
+
     /// Whether this place would take the job. Cheap (no input or output): asked once for each job.
     ///
     /// # Errors

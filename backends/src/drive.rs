@@ -135,8 +135,12 @@ impl Driver {
                 duplicates: b.duplicates(),
             })
             .collect();
+        let mut scheduler = Scheduler::new(&specs, options.seed);
+        for (i, _) in backends.iter().enumerate().filter(|(_, backend)| backend.standby()) {
+            scheduler.stand_by(BackendId(i as u8));
+        }
         let driver = Self {
-            scheduler: Scheduler::new(&specs, options.seed),
+            scheduler,
             names: backends.iter().map(|b| b.name().into()).collect(),
             backends,
             recorder: options.cache.clone().map(|cache| Recorder::start(cache, events.clone())),

@@ -136,6 +136,11 @@ impl Durations {
         exact.or_else(of_size).or_else(of_kind).map(Duration::from_micros)
     }
 
+    /// How long it took before; nothing if it did not run.
+    pub fn remembered(&self, label: &str, kind: Kind) -> Option<Duration> {
+        self.exact.get(&key(label, kind)).map(|known| Duration::from_micros(known.micros))
+    }
+
     /// Forgets the half that was learned longest ago.
     fn forget(&mut self) {
         let mut ages: Vec<u64> = self.exact.values().map(|known| known.at).collect();

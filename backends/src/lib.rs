@@ -16,6 +16,7 @@ pub mod memo;
 pub mod microvm;
 pub mod null;
 pub mod scheduler;
+pub mod standby;
 pub mod store;
 mod sys;
 pub mod twice;

@@ -49,6 +49,10 @@ impl Backend for Twice {
         self.inner.duplicates()
     }
 
+    fn standby(&self) -> bool {
+        self.inner.standby()
+    }
+
     fn accepts(&self, job: &Job) -> Result<(), Refusal> {
         self.inner.accepts(job)
     }

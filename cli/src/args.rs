@@ -79,6 +79,9 @@ pub(crate) struct Global {
     /// Size limit of the store, as 10G
     #[arg(long, value_name = "SIZE", global = true)]
     max_cache: Option<OsString>,
+    /// With so many US dollars spent on Lambda, run the rest of the build here, as 2.00
+    #[arg(long, value_name = "DOLLARS", global = true)]
+    max_cost: Option<OsString>,
     /// Run one thunk in N twice and compare
     #[arg(long, value_name = "N", global = true)]
     verify_rate: Option<OsString>,
@@ -107,7 +110,7 @@ impl Global {
     /// The configuration keys that flags set, with their values.
     pub(crate) fn settings(&self) -> Vec<(&'static str, OsString)> {
         let quiet = self.quiet.then(|| OsString::from("true"));
-        let flags: [(&'static str, &Option<OsString>); 18] = [
+        let flags: [(&'static str, &Option<OsString>); 19] = [
             ("backend", &self.backend),
             ("capture", &self.capture),
             ("color", &self.color),
@@ -117,6 +120,7 @@ impl Global {
             ("intercept", &self.intercept),
             ("isolation", &self.isolation),
             ("max-cache", &self.max_cache),
+            ("max-cost", &self.max_cost),
             ("mode", &self.mode),
             ("progress", &self.progress),
             ("quiet", &quiet),
@@ -223,6 +227,7 @@ mod tests {
             intercept: all.clone(),
             isolation: all.clone(),
             max_cache: all.clone(),
+            max_cost: all.clone(),
             mode: all.clone(),
             progress: all.clone(),
             quiet: true,

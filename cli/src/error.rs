@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ggr_backends::lambda::ServiceError;
+use ggr_backends::lambda::deploy::DeployError;
 use ggr_backends::store::gc::GcError;
 use ggr_backends::store::inventory::InventoryError;
 use ggr_backends::store::shared::OpenError;
@@ -125,6 +127,12 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    /// AWS, or what stands in for it, refused.
+    #[error(transparent)]
+    Aws(#[from] ServiceError),
+    /// Functions were not set up, or not removed, to the end.
+    #[error(transparent)]
+    Deploy(DeployError),
     /// Something that this code holds to be impossible.
     #[error("internal error: {0}")]
     Bug(String),
@@ -162,7 +170,7 @@ impl Error {
             Self::Store(_) | Self::Repo(_) | Self::Thunk(_) | Self::Journal(_) => Kind::Repository,
             Self::Inventory(_) | Self::Collect(_) | Self::SharedStore { .. } => Kind::Repository,
             Self::Run(error) => error.kind(),
-            Self::NotForced(_) => Kind::Infrastructure,
+            Self::NotForced(_) | Self::Aws(_) | Self::Deploy(_) => Kind::Infrastructure,
             Self::Host { .. } => Kind::Host,
             Self::Bug(_) => Kind::Bug,
         }
@@ -201,7 +209,8 @@ impl Error {
             Self::SharedStore { source: OpenError::Threads(_), .. } => {
                 "`ggr doctor` shows what this machine allows"
             }
-            Self::Io { .. } | Self::Report(_) => return None,
+            Self::Aws(error) | Self::Deploy(DeployError::Service { why: error, .. }) => aws_hint(error),
+            Self::Deploy(DeployError::Package(_)) | Self::Io { .. } | Self::Report(_) => return None,
         };
         Some(fixed.to_owned())
     }
@@ -224,6 +233,36 @@ fn nearest_command(name: &str) -> Option<String> {
     let nearest =
         crate::args::command_names().into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(&nearest) > 0.7).then_some(nearest)
+}
+
+fn aws_hint(error: &ServiceError) -> &'static str {
+    match error {
+        ServiceError::NoCredentials(_) => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run `aws configure` or `aws sso login`"
+        }
+        ServiceError::Expired { .. } => {
+            "get new ones, as with `aws sso login`, and run the same command again"
+        }
+        ServiceError::BadCredentials { .. } => {
+            "check AWS_PROFILE and the AWS_* variables: `aws sts get-caller-identity` tries them"
+        }
+        ServiceError::NoRegion => "set AWS_REGION, or `region` in the profile",
+        ServiceError::Denied { .. } => {
+            "`ggr lambda policy` prints the smallest policies; have the missing action allowed"
+        }
+        ServiceError::Missing { .. } => {
+            "`ggr lambda deploy` makes what is missing; check AWS_REGION too: another region has other functions"
+        }
+        ServiceError::OtherRegion { .. } => {
+            "set AWS_REGION to where it is, or name another one in `lambda-store`"
+        }
+        ServiceError::NoAnswer { .. } => {
+            "check the network, AWS_ENDPOINT_URL and `lambda-endpoint` (`ggr config` says where it comes from)"
+        }
+        ServiceError::OtherVersion { .. } => "`ggr lambda deploy` puts this version's program there",
+        ServiceError::Clock { .. } => "set the clock; AWS takes no signature that is five minutes off",
+        ServiceError::Refused { .. } => "`ggr lambda status` shows what there is",
+    }
 }
 
 fn repository_hint(error: &RepoError) -> &'static str {

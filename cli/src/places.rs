@@ -2,14 +2,15 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
 
 use ggr_backends::backend::Backend;
+use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
-use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, connect};
+use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, Spending, connect};
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::microvm::MicrovmBackend;
+use ggr_backends::standby::Standby;
 use ggr_backends::store::FsStore;
 use ggr_backends::twice::Twice;
 use ggr_ir::ObjectStore;
@@ -17,7 +18,7 @@ use ggr_ir::protocol::lambda::StoreAddress;
 
 use crate::commands::Context;
 use crate::commands::worker::no_guests;
-use crate::config::Isolation;
+use crate::config::{ByteSize, Isolation};
 use crate::error::Error;
 use crate::microvm;
 use crate::report::{Event, Reporter};
@@ -25,14 +26,13 @@ use crate::report::{Event, Reporter};
 /// Lambda gives a function 1,000 environments each 10 seconds, so there is a function for each 1,000 thunks at once.
 const ENVIRONMENTS: usize = 1000;
 
-/// What a function is taken to have (README.md): one whole processor. Attempts are priced by it.
-const MEMORY_MB: u32 = 1769;
-
 /// Objects are named by their hashes alone, so all toolchains share them.
 const NAMESPACE: &str = "lambda";
 
-/// Lambda's longest.
-const FUNCTION_LIMIT: Duration = Duration::from_secs(900);
+/// How many functions so many thunks at once need.
+pub(crate) fn functions(slots: usize) -> usize {
+    slots.div_ceil(ENVIRONMENTS)
+}
 
 /// The places, opened.
 pub(crate) struct Opened {
@@ -42,6 +42,10 @@ pub(crate) struct Opened {
     pub(crate) local: Weak<LocalBackend>,
     /// The pool of microVMs, if it is one of them.
     pub(crate) guests: Option<Arc<MicrovmBackend>>,
+    /// Lambda, if it is one of them.
+    pub(crate) functions: Option<Arc<LambdaBackend>>,
+    /// This machine, for what Lambda does not take.
+    pub(crate) standby: Option<Arc<Standby>>,
     /// The pool of the make whose recipe we are.
     pub(crate) jobserver: Option<Jobserver>,
     /// Why no place runs anything, if that is so.
@@ -53,6 +57,7 @@ pub(crate) async fn open(
     context: &Context,
     store: &Arc<FsStore>,
     reporter: &Reporter,
+    durations: &Arc<Mutex<Durations>>,
 ) -> Result<Opened, Error> {
     let places = context.config.backend.value;
     let jobserver = jobserver(context);
@@ -69,8 +74,29 @@ pub(crate) async fn open(
         guests = Some(Arc::clone(&started));
         backends.push(started);
     }
+    let mut functions = None;
     if places.lambda {
-        backends.push(lambda(context, store).await?);
+        match lambda(context, store, reporter, durations).await {
+            Ok(started) => {
+                functions = Some(Arc::clone(&started));
+                backends.push(started);
+            }
+            // There is another place: the build is made there, and the user knows why.
+            Err(error) if places.local => {
+                let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                context.note(&format!("nothing is sent to Lambda: {error}{hint}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut standby = None;
+    if functions.is_some() && !places.local {
+        // What Lambda cannot take, has given up, or is not to be paid for, is finished here.
+        let local = local(context, store, jobserver.clone())?;
+        pool = Arc::downgrade(&local);
+        let local = Arc::new(Standby::new(local));
+        standby = Some(Arc::clone(&local));
+        backends.push(local);
     }
     let rate = context.config.verify_rate.value;
     let backends = backends.into_iter().map(|backend| verified(backend, rate, reporter)).collect();
@@ -80,8 +106,8 @@ pub(crate) async fn open(
     // The only place: if it runs nothing, there is nowhere to run.
     let alone = move || plain.clone().or_else(|| Weak::upgrade(&asked)?.runs_nothing());
     let nowhere: Box<dyn Fn() -> Option<String> + Send + Sync> =
-        if places.lambda { Box::new(|| None) } else { Box::new(alone) };
-    Ok(Opened { backends, local: pool, guests, jobserver, nowhere })
+        if functions.is_some() { Box::new(|| None) } else { Box::new(alone) };
+    Ok(Opened { backends, local: pool, guests, functions, standby, jobserver, nowhere })
 }
 
 fn local(
@@ -100,36 +126,54 @@ fn local(
     Ok(Arc::new(local))
 }
 
-async fn lambda(context: &Context, store: &Arc<FsStore>) -> Result<Arc<dyn Backend>, Error> {
+async fn lambda(
+    context: &Context,
+    store: &Arc<FsStore>,
+    reporter: &Reporter,
+    durations: &Arc<Mutex<Durations>>,
+) -> Result<Arc<LambdaBackend>, Error> {
     let config = &context.config;
     let slots = config.lambda_slots.value.get();
-    let functions =
-        (0..slots.div_ceil(ENVIRONMENTS)).map(|n| format!("{}-{n}", config.lambda_function.value));
-    let remote = config.lambda_store.value.as_deref().map(remote).transpose()?;
+    let functions = (0..functions(slots)).map(|n| format!("{}-{n}", config.lambda_function.value));
     let connection = connect(config.lambda_endpoint.value.as_deref()).await;
-    Ok(Arc::new(LambdaBackend::new(LambdaOptions {
+    connection.check().await?;
+    let remote = match config.lambda_store.value.as_deref() {
+        Some(place) => Some(tokio::task::block_in_place(|| remote(place))?),
+        None => None,
+    };
+    let (reporter, durations) = (reporter.clone(), Arc::clone(durations));
+    let backend = LambdaBackend::new(LambdaOptions {
         connection,
         functions: functions.collect(),
         slots,
         local: Arc::clone(store),
         remote,
-        memory_mb: MEMORY_MB,
-        function_limit: FUNCTION_LIMIT,
+        memory_mb: config.lambda_memory.value,
+        function_limit: config.lambda_timeout.value,
         price: Price::default(),
-    })))
+        max_cost: config.max_cost.value,
+        expected: Box::new(move |job| {
+            durations.lock().expect("no holder panics").remembered(&job.label, job.kind)
+        }),
+        notice: Box::new(move |text| reporter.report(&Event::Note { text: text.to_owned() })),
+    });
+    backend.check().await?;
+    Ok(Arc::new(backend))
 }
 
 /// A bucket, or a directory that functions mount.
 fn remote(text: &str) -> Result<Remote, Error> {
     if !text.starts_with("s3://") {
         let address = StoreAddress::Directory(text.to_owned());
-        return Ok(Remote { store: Arc::new(FsStore::new(Path::new(text))), address });
+        let store = Arc::new(FsStore::new(Path::new(text)));
+        return Ok(Remote { store, address, requests: Arc::default() });
     }
     let address =
         StoreAddress::S3 { place: text.to_owned(), namespace: NAMESPACE.to_owned(), endpoint: None };
     let objects = Objects::open(&address);
     let objects = objects.map_err(|source| Error::Host { doing: "start threads".into(), source })?;
-    Ok(Remote { store: Arc::new(objects), address })
+    objects.check()?;
+    Ok(Remote { requests: objects.requests(), store: Arc::new(objects), address })
 }
 
 /// The pool of the make whose recipe we are.
@@ -149,4 +193,19 @@ fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dy
         let text = format!("`{}` is not deterministic: two runs differ in {}", job.label, names.join(", "));
         reporter.report(&Event::Note { text });
     }))
+}
+
+/// What was spent on Lambda, in a line; nothing if nothing was sent.
+pub(crate) fn spent(spending: Spending, here: usize) -> Option<String> {
+    let Spending { invocations, in_vain, thunks, store_requests, sent, received, dollars } = spending;
+    (thunks + here as u64 > 0).then(|| {
+        let here = if here > 0 { format!("; {here} thunks ran here in its stead") } else { String::new() };
+        let vain = if in_vain > 0 { format!(" ({in_vain} in vain)") } else { String::new() };
+        format!(
+            "Lambda: about ${dollars:.4}: {thunks} thunks in {invocations} invocations{vain}, {store_requests} requests to the \
+             bucket, {} sent, {} received{here}",
+            ByteSize(sent),
+            ByteSize(received)
+        )
+    })
 }

@@ -12,9 +12,11 @@ use std::time::Duration;
 use ggr_backends::drive::{Driver, DriverHandle, Failures, Options as DriverOptions};
 use ggr_backends::durations::Durations;
 use ggr_backends::jobserver::Jobserver;
+use ggr_backends::lambda::LambdaBackend;
 use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
+use ggr_backends::standby::Standby;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::shared::TieredCache;
 use ggr_backends::store::{FsStore, verify};
@@ -50,6 +52,8 @@ pub(crate) struct Workshop {
     jobserver: Option<Jobserver>,
     local: Weak<LocalBackend>,
     guests: Option<Arc<MicrovmBackend>>,
+    functions: Option<Arc<LambdaBackend>>,
+    standby: Option<Arc<Standby>>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -107,7 +111,7 @@ impl Workshop {
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));
         let slots = config.slots.value.get();
-        let opened = places::open(context, &store, &reporter).await?;
+        let opened = places::open(context, &store, &reporter, &durations).await?;
         let restored = Arc::new(AtomicUsize::new(0));
         let bucket = tiered.as_ref().map(|tiered| Arc::clone(tiered.shared()));
         let options = DriverOptions {
@@ -147,6 +151,8 @@ impl Workshop {
             jobserver: opened.jobserver,
             local: opened.local,
             guests: opened.guests,
+            functions: opened.functions,
+            standby: opened.standby,
             models,
             driver,
             memo,
@@ -212,6 +218,11 @@ impl Workshop {
             context.note(warning);
         }
         if let Some(text) = self.guests.as_ref().and_then(|guests| microvm::summary(guests.counts())) {
+            context.note(&text);
+        }
+        let here = self.standby.as_ref().map_or(0, |standby| standby.taken());
+        let functions = self.functions.as_ref();
+        if let Some(text) = functions.and_then(|functions| places::spent(functions.spending(), here)) {
             context.note(&text);
         }
         let mut forgotten = Vec::new();

@@ -125,6 +125,9 @@ pub enum InfraFailure {
     /// The sandbox could not be built.
     #[error("the sandbox could not be built: {0}")]
     Sandbox(String),
+    /// The place takes nothing more.
+    #[error("the place is closed: {0}")]
+    Closed(String),
 }
 
 /// How an attempt ended.

@@ -1,35 +1,43 @@
 //! AWS Lambda: each thunk in a function's environment, its objects in the payload or in a store that functions reach.
 //!
-//! Functions run `bootstrap` (`runtime-shim`); one call of [`Backend::run`] is one synchronous `Invoke`. Messages are
-//! [`ggr_ir::protocol::lambda`]. The SDK does not retry: the scheduler does, by kind of failure.
+//! Functions run `bootstrap` (`runtime-shim`); one call of [`Backend::run`] is one synchronous `Invoke`, or a part of one where
+//! several short thunks are ready together. Messages are [`ggr_ir::protocol::lambda`]. The SDK does not retry: the scheduler
+//! does, by kind of failure. A refusal that stays (no credentials, no permission, no function), or the limit on costs, closes the
+//! backend: it takes nothing more, and what waits goes elsewhere.
 //!
 //! **Invariant:** before a function is invoked, each input is in the message or in the store that the message names.
 
+mod aws;
+mod batch;
+pub mod deploy;
 mod invoke;
 mod objects;
 mod outputs;
 mod price;
+mod send;
+mod spending;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use ggr_ir::protocol::lambda::{Answer, Inline, Invocation, MAX_INLINE, StoreAddress, encode};
+use ggr_ir::protocol::lambda::{MAX_INLINE, StoreAddress};
 use ggr_ir::{Attempt, BlobId, InfraFailure, Job, ObjectStore, Outcome, Timings};
 use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
 use crate::store::FsStore;
-pub(crate) use invoke::shared_config;
+pub use aws::ServiceError;
+pub(crate) use aws::shared_config;
 pub use invoke::{Connection, connect};
 pub use objects::Objects;
 pub use price::Price;
-use uploads::Uploads;
+use send::Sender;
+pub use spending::{Requests, Spending};
 
 /// Inputs up to this size travel in the message: below it, a request to the store costs more than the bytes.
 const SMALL: u64 = 4 << 10;
@@ -50,7 +58,12 @@ pub struct Remote {
     pub store: Arc<dyn ObjectStore>,
     /// How a function does.
     pub address: StoreAddress,
+    /// What this process asks of it, as `store` counts it.
+    pub requests: Arc<Requests>,
 }
+
+/// How long a job usually takes, if that is known.
+pub type Expected = dyn Fn(&Job) -> Option<Duration> + Send + Sync;
 
 /// How the backend is made.
 pub struct LambdaOptions {
@@ -68,16 +81,22 @@ pub struct LambdaOptions {
     pub memory_mb: u32,
     /// The functions' own time limit.
     pub function_limit: Duration,
-    /// What attempts cost.
+    /// What invocations and requests cost.
     pub price: Price,
+    /// With this much spent, in US dollars, nothing more is sent.
+    pub max_cost: Option<f64>,
+    /// Short thunks that are ready together share an invocation.
+    pub expected: Box<Expected>,
+    /// Is told what the user should know.
+    pub notice: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 /// Thunks on AWS Lambda.
 pub struct LambdaBackend {
-    options: LambdaOptions,
-    uploads: Uploads,
+    slots: usize,
+    remote: bool,
+    sender: Arc<Sender>,
     permits: Semaphore,
-    turn: AtomicUsize,
 }
 
 impl LambdaBackend {
@@ -88,92 +107,47 @@ impl LambdaBackend {
     pub fn new(options: LambdaOptions) -> Self {
         assert!(!options.functions.is_empty(), "a backend has a function");
         let slots = options.slots.max(1);
-        let uploads = Uploads::new(options.local.clone(), options.remote.clone());
-        Self { options, uploads, permits: Semaphore::new(slots), turn: AtomicUsize::new(0) }
+        let remote = options.remote.is_some();
+        Self { slots, remote, sender: Arc::new(Sender::new(options)), permits: Semaphore::new(slots) }
+    }
+
+    /// Whether thunks can be sent at all: asks each function for nothing, which also starts an environment.
+    ///
+    /// # Errors
+    /// What will not go away by itself.
+    pub async fn check(&self) -> Result<(), ServiceError> {
+        self.sender.check().await
+    }
+
+    /// What was spent so far.
+    pub fn spending(&self) -> Spending {
+        self.sender.account.spending()
     }
 
     async fn attempt(&self, job: &Job) -> Attempt {
         let started = Instant::now();
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let mut attempt = Attempt {
-            outcome: Outcome::Cancelled,
-            timings: Timings { queued: started.elapsed(), ..Timings::default() },
-            cost_microdollars: 0,
-            worker: 0,
-        };
+        let mut attempt = nothing_yet();
+        attempt.timings.queued = started.elapsed();
+        self.sender.account.look_at_limit();
+        if let Some(why) = self.sender.account.closed() {
+            attempt.outcome = Outcome::Infra(InfraFailure::Closed(why.to_owned()));
+            return attempt;
+        }
         let uploading = Instant::now();
-        let inline = match self.uploads.offer(job).await {
-            Ok(inline) => inline,
-            Err(failure) => {
-                attempt.outcome = Outcome::Infra(failure);
-                return attempt;
+        match self.sender.offer(job).await {
+            Ok(inline) => {
+                attempt.timings.staged = uploading.elapsed();
+                batch::run(&self.sender, job, inline, attempt).await
             }
-        };
-        attempt.timings.staged = uploading.elapsed();
-        self.invoke(job, inline, &mut attempt).await;
-        attempt
-    }
-
-    async fn invoke(&self, job: &Job, inline: Vec<Inline>, attempt: &mut Attempt) {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.options.functions.len();
-        attempt.worker = u32::try_from(turn).unwrap_or(0);
-        let store = self.options.remote.as_ref().map_or(StoreAddress::None, |remote| remote.address.clone());
-        let mut job = job.clone();
-        job.limits.wall = job.limits.wall.min(self.wall_limit());
-        let message = encode(&Invocation { store, jobs: vec![job.clone()], inline });
-        if message.len() > ggr_ir::protocol::lambda::MAX_MESSAGE {
-            let text = format!("its message has {} bytes", message.len());
-            attempt.outcome = Outcome::Infra(InfraFailure::TooBig(text));
-            return;
-        }
-        let invoked = Instant::now();
-        let limit = self.options.function_limit + MARGIN;
-        let answer = self.options.connection.invoke(&self.options.functions[turn], message, limit).await;
-        let took = invoked.elapsed();
-        attempt.cost_microdollars = self.options.price.of(self.options.memory_mb, took, answer.as_ref().ok());
-        attempt.outcome = match answer {
-            Ok(answer) => self.accept(answer, took, &mut attempt.timings).await,
-            Err(failure) => Outcome::Infra(failure),
-        };
-        if let Outcome::Infra(InfraFailure::InputsMissing(gone)) = &attempt.outcome {
-            // Put there again before the next try.
-            self.uploads.forget(gone);
+            Err(failure) => Attempt { outcome: Outcome::Infra(failure), ..attempt },
         }
     }
+}
 
-    /// Takes an answer apart: the outputs into this machine's store, the times into the attempt.
-    async fn accept(&self, mut answer: Answer, took: Duration, timings: &mut Timings) -> Outcome {
-        let Some(attempt) = answer.attempts.pop().filter(|_| answer.attempts.is_empty()) else {
-            return Outcome::Infra(InfraFailure::WorkerDied("it answered another number of jobs".to_owned()));
-        };
-        let theirs = attempt.timings;
-        let way = took.saturating_sub(theirs.staged + theirs.ran + theirs.harvested);
-        timings.staged += theirs.staged + way;
-        (timings.ran, timings.cpu, timings.max_rss) = (theirs.ran, theirs.cpu, theirs.max_rss);
-        let taking = Instant::now();
-        let outcome = match attempt.outcome {
-            Outcome::Reduced(reduction) => {
-                let inline = std::mem::take(&mut answer.inline);
-                let took =
-                    outputs::take(&self.options.local, self.options.remote.as_ref(), &reduction, inline);
-                match took.await {
-                    Ok(stored) => {
-                        self.uploads.note(&stored);
-                        Outcome::Reduced(reduction)
-                    }
-                    Err(failure) => Outcome::Infra(failure),
-                }
-            }
-            other => other,
-        };
-        timings.harvested = theirs.harvested + taking.elapsed();
-        outcome
-    }
-
-    /// How long a program may take, so that its function is still there to answer.
-    fn wall_limit(&self) -> Duration {
-        self.options.function_limit.min(LONGEST).saturating_sub(MARGIN).max(Duration::from_secs(1))
-    }
+/// An attempt that has not come to anything.
+fn nothing_yet() -> Attempt {
+    Attempt { outcome: Outcome::Cancelled, timings: Timings::default(), cost_microdollars: 0, worker: 0 }
 }
 
 impl Backend for LambdaBackend {
@@ -182,12 +156,15 @@ impl Backend for LambdaBackend {
     }
 
     fn slots(&self) -> usize {
-        self.options.slots.max(1)
+        self.slots
     }
 
     fn accepts(&self, job: &Job) -> Result<(), Refusal> {
+        if let Some(why) = self.sender.account.closed() {
+            return Err(Refusal::Unsupported(why.to_owned()));
+        }
         let size: u64 = inputs(job).map(|id| id.size()).sum();
-        if self.options.remote.is_none() && size > MAX_INLINE as u64 {
+        if !self.remote && size > MAX_INLINE as u64 {
             return Err(Refusal::TooBig { what: "inputs", size, bound: MAX_INLINE as u64 });
         }
         Ok(())

@@ -9,9 +9,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -21,7 +22,8 @@ use rustc_hash::FxHashSet;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
 
-use super::invoke;
+use super::aws::{self, Call, ServiceError};
+use super::spending::Requests;
 use crate::store::KnownSet;
 
 /// Requests at a time: enough to fill a line at S3's 20 to 100 ms each.
@@ -44,6 +46,7 @@ pub struct Objects {
     /// What was stored since.
     stored: KnownSet,
     client: OnceCell<Client>,
+    requests: Arc<Requests>,
     /// Always there; taken by `drop`.
     runtime: Option<Runtime>,
 }
@@ -69,15 +72,36 @@ impl Objects {
             listed: OnceCell::new(),
             stored: KnownSet::default(),
             client: OnceCell::new(),
+            requests: Arc::default(),
             runtime: Some(
                 Builder::new_multi_thread().worker_threads(2).thread_name("ggr-s3").enable_all().build()?,
             ),
         })
     }
 
+    /// What was asked of the bucket so far.
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
+    }
+
+    /// Whether the bucket can be used: lists one object.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub fn check(&self) -> Result<(), ServiceError> {
+        self.wait(async {
+            Requests::count(&self.requests.puts, 1);
+            let request = self.client().await.list_objects_v2().bucket(&self.bucket).prefix(&self.keys);
+            match request.max_keys(1).send().await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.explain("s3:ListBucket", &error)),
+            }
+        })
+    }
+
     async fn client(&self) -> &Client {
         let make = || async {
-            let shared = invoke::shared_config(self.endpoint.as_deref()).await;
+            let shared = aws::shared_config(self.endpoint.as_deref()).await;
             let config = aws_sdk_s3::config::Builder::from(&shared)
                 // Services of one's own have no names for buckets.
                 .force_path_style(shared.endpoint_url().is_some())
@@ -96,6 +120,27 @@ impl Objects {
         format!("{}{}", self.keys, id.hash())
     }
 
+    fn explain<E>(&self, action: &str, error: &SdkError<E>) -> ServiceError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let resource = format!("bucket `{}`", self.bucket);
+        let place = self.endpoint.as_deref().unwrap_or("its region");
+        Call { action, resource: &resource, place }.explain(error)
+    }
+
+    /// A refusal, also kept for the account if it will not go away by itself.
+    fn refused<E>(&self, action: &str, error: &SdkError<E>) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let error = self.explain(action, error);
+        if !matches!(error, ServiceError::Refused { .. } | ServiceError::NoAnswer { .. }) {
+            let _ = self.requests.refused.set(error.clone());
+        }
+        self.failed(error)
+    }
+
     fn failed(&self, why: impl std::fmt::Display) -> StoreError {
         StoreError::Io { path: PathBuf::from(&self.place), source: io::Error::other(why.to_string()) }
     }
@@ -106,7 +151,8 @@ impl Objects {
         let mut pages = request.into_paginator().send();
         let mut found = FxHashSet::default();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.failed(DisplayErrorContext(&e)))?;
+            Requests::count(&self.requests.puts, 1);
+            let page = page.map_err(|e| self.refused("s3:ListBucket", &e))?;
             let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.keys));
             found.extend(
                 names.filter_map(|name| Some(format!("T{name}").parse::<ggr_ir::ThunkId>().ok()?.hash())),
@@ -120,24 +166,29 @@ impl Objects {
             return Ok(Vec::new());
         }
         let client = self.client().await;
+        Requests::count(&self.requests.gets, 1);
         let got = client.get_object().bucket(&self.bucket).key(self.key(id)).send().await;
         let object = got.map_err(|error| match error.as_service_error() {
             Some(service) if service.is_no_such_key() => StoreError::Missing(id),
-            _ => self.failed(DisplayErrorContext(&error)),
+            _ => self.refused("s3:GetObject", &error),
         })?;
-        let packed = object.body.collect().await.map_err(|e| self.failed(DisplayErrorContext(&e)))?;
+        let packed =
+            object.body.collect().await.map_err(|e| self.failed(DisplayErrorContext(&e)))?.into_bytes();
+        Requests::count(&self.requests.received, packed.len() as u64);
         let corrupt = || StoreError::Corrupt { id, path: PathBuf::from(self.key(id)) };
         let size = usize::try_from(id.size().min(LARGEST)).map_err(|_| corrupt())?;
         // The capacity is the bound: an object cannot unpack to more than its id says.
-        let bytes = zstd::bulk::decompress(&packed.into_bytes(), size).map_err(|_| corrupt())?;
+        let bytes = zstd::bulk::decompress(&packed, size).map_err(|_| corrupt())?;
         if BlobId::of(&bytes) == id { Ok(bytes) } else { Err(corrupt()) }
     }
 
     async fn store(&self, id: BlobId, bytes: &[u8]) -> Result<(), StoreError> {
         let packed = zstd::bulk::compress(bytes, LEVEL).map_err(|e| self.failed(e))?;
+        Requests::count(&self.requests.puts, 1);
+        Requests::count(&self.requests.sent, packed.len() as u64);
         let client = self.client().await;
         let put = client.put_object().bucket(&self.bucket).key(self.key(id)).body(ByteStream::from(packed));
-        put.send().await.map_err(|e| self.failed(DisplayErrorContext(&e)))?;
+        put.send().await.map_err(|e| self.refused("s3:PutObject", &e))?;
         self.stored.insert(id);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What an attempt costs.
+//! What an invocation costs.
 
 use std::time::Duration;
 
@@ -11,26 +11,38 @@ pub struct Price {
     pub gb_second: f64,
     /// For one invocation.
     pub request: f64,
-    /// For one object that a function stores.
+    /// For one object that is stored, and for a listing.
     pub put: f64,
-    /// For one object that it fetches.
+    /// For one object that is fetched.
     pub get: f64,
+    /// For a GB that leaves AWS. What functions and the bucket exchange in one region costs nothing.
+    pub out_gb: f64,
 }
 
 impl Default for Price {
     fn default() -> Self {
-        Self { gb_second: 0.000_016_666_7, request: 0.000_000_2, put: 0.000_005, get: 0.000_000_4 }
+        Self {
+            gb_second: 0.000_016_666_7,
+            request: 0.000_000_2,
+            put: 0.000_005,
+            get: 0.000_000_4,
+            out_gb: 0.09,
+        }
     }
 }
 
 impl Price {
-    /// The cost of one invocation, in millionths of a dollar. It counts from the call to the answer, which is a little more
-    /// than what is billed; one without an answer may have run to its end, and is counted too.
-    pub(super) fn of(&self, memory_mb: u32, took: Duration, answer: Option<&Answer>) -> u64 {
-        let compute = f64::from(memory_mb) / 1024.0 * took.as_secs_f64() * self.gb_second;
+    /// The cost of one invocation, in dollars. It counts from the call to the answer, which is a little more than what is
+    /// billed; one without an answer may have run to its end, and is counted too.
+    pub(super) fn of(&self, memory_mb: u32, took: Duration, answer: Option<&Answer>) -> f64 {
         let traffic = answer.map_or(0.0, |answer| {
             answer.traffic.fetched as f64 * self.get + answer.traffic.stored as f64 * self.put
         });
-        ((compute + self.request + traffic) * 1e6).ceil() as u64
+        self.compute(memory_mb, took) + self.request + traffic
+    }
+
+    /// What so much time in a function costs, in dollars.
+    pub fn compute(&self, memory_mb: u32, took: Duration) -> f64 {
+        f64::from(memory_mb) / 1024.0 * took.as_secs_f64() * self.gb_second
     }
 }

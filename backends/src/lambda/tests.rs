@@ -90,18 +90,25 @@ fn reply(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-fn backend(connection: Connection, function_limit: Duration) -> (tempfile::TempDir, LambdaBackend) {
-    let dir = tempfile::tempdir().unwrap();
-    let backend = LambdaBackend::new(LambdaOptions {
+fn options(connection: Connection, dir: &std::path::Path, function_limit: Duration) -> LambdaOptions {
+    LambdaOptions {
         connection,
         functions: vec!["f".to_owned()],
         slots: 4,
-        local: Arc::new(FsStore::new(dir.path())),
+        local: Arc::new(FsStore::new(dir)),
         remote: None,
         memory_mb: 1769,
         function_limit,
         price: Price::default(),
-    });
+        max_cost: None,
+        expected: Box::new(|_| None),
+        notice: Box::new(|_| ()),
+    }
+}
+
+fn backend(connection: Connection, function_limit: Duration) -> (tempfile::TempDir, LambdaBackend) {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = LambdaBackend::new(options(connection, dir.path(), function_limit));
     (dir, backend)
 }
 
@@ -130,7 +137,7 @@ async fn each_refusal_of_the_service_has_its_kind() {
     let head = "x-amzn-ErrorType: ResourceNotFoundException\r\n";
     check(
         reply("404 Not Found", head, "{}"),
-        |f| matches!(f, InfraFailure::Unreachable(text) if text.contains("there is no function")),
+        |f| matches!(f, InfraFailure::Closed(text) if text.contains("there is no function")),
     )
     .await;
     let head = "x-amzn-ErrorType: RequestTooLargeException\r\n";
@@ -153,7 +160,12 @@ async fn each_failure_of_a_function_has_its_kind() {
         matches!(f, InfraFailure::WorkerDied(_))
     })
     .await;
-    check(failed("ggr.Message: the message has version 2"), |f| matches!(f, InfraFailure::Sandbox(_))).await;
+    let body = r#"{"errorType": "ggr.Message", "errorMessage": "the message has version 2"}"#;
+    check(
+        reply("200 OK", "X-Amz-Function-Error: Unhandled\r\n", body),
+        |f| matches!(f, InfraFailure::Closed(text) if text.ends_with("is of another version of ggr: the message has version 2")),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -163,7 +175,7 @@ async fn an_answer_that_is_cut_off_foreign_or_of_another_version_is_not_believed
     check(reply("200 OK", "", "null"), |f| matches!(f, InfraFailure::WorkerDied(_))).await;
     check(
         reply("200 OK", "", r#"{"ggr": 2}"#),
-        |f| matches!(f, InfraFailure::Sandbox(text) if text.contains("another version")),
+        |f| matches!(f, InfraFailure::Closed(text) if text.contains("another version")),
     )
     .await;
     check(reply("200 OK", "", &encode(&Answer { attempts: Vec::new(), ..answer() })), |f| {
@@ -219,8 +231,8 @@ async fn what_a_function_made_is_here_when_the_attempt_ends_and_has_its_price() 
         backend(service(vec![reply("200 OK", "", &encode(&answer()))]), Duration::from_secs(900));
     let attempt = backend.run(&job()).await;
     let Outcome::Reduced(reduction) = &attempt.outcome else { panic!("{attempt:?}") };
-    assert_eq!(backend.options.local.get_bytes(reduction.stdout).unwrap(), b"said\n");
-    assert_eq!(backend.options.local.get_bytes(reduction.stderr).unwrap(), b"");
+    assert_eq!(backend.sender.options.local.get_bytes(reduction.stdout).unwrap(), b"said\n");
+    assert_eq!(backend.sender.options.local.get_bytes(reduction.stderr).unwrap(), b"");
     assert_eq!(attempt.timings.ran, Duration::from_millis(7));
     assert!(attempt.cost_microdollars >= 2, "an invocation and three fetches: {attempt:?}");
 }
@@ -231,4 +243,76 @@ async fn an_output_with_other_bytes_than_its_name_says_is_not_taken() {
     forged.inline[0].bytes = b"sayd\n".to_vec();
     let outcome = outcome(vec![reply("200 OK", "", &encode(&forged))]).await;
     assert!(matches!(outcome, Outcome::Infra(InfraFailure::OutputsNotStored(_))), "{outcome:?}");
+}
+
+/// A backend that takes each job for a short one.
+fn quick(connection: Connection) -> (tempfile::TempDir, LambdaBackend) {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = LambdaBackend::new(LambdaOptions {
+        expected: Box::new(|_| Some(Duration::from_millis(5))),
+        ..options(connection, dir.path(), Duration::from_secs(900))
+    });
+    (dir, backend)
+}
+
+#[tokio::test]
+async fn short_jobs_that_are_ready_together_share_an_invocation() {
+    let one = answer().attempts.pop().unwrap();
+    let both = Answer { attempts: vec![one.clone(), one], ..answer() };
+    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&both))]));
+    let (first, second) = (job(), job());
+    let (first, second) = tokio::join!(backend.run(&first), backend.run(&second));
+    assert!(matches!(first.outcome, Outcome::Reduced(_)), "{first:?}");
+    assert!(matches!(second.outcome, Outcome::Reduced(_)), "{second:?}");
+    let spending = backend.spending();
+    assert_eq!((spending.invocations, spending.thunks, spending.in_vain), (1, 2, 0));
+    assert!(first.cost_microdollars + second.cost_microdollars >= 2, "both bear their share");
+}
+
+#[tokio::test]
+async fn jobs_whose_shared_invocation_failed_go_alone() {
+    let died = r#"{"errorType": "x", "errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"}"#;
+    let died = reply("200 OK", "X-Amz-Function-Error: Unhandled\r\n", died);
+    let (_dir, backend) = quick(service(vec![died, reply("200 OK", "", &encode(&answer()))]));
+    let (first, second) = (job(), job());
+    let (one, two) = tokio::join!(backend.run(&first), backend.run(&second));
+    for attempt in [one, two] {
+        assert!(matches!(attempt.outcome, Outcome::Infra(InfraFailure::WorkerDied(_))), "{attempt:?}");
+    }
+    let (one, two) = tokio::join!(backend.run(&first), backend.run(&second));
+    for attempt in [one, two] {
+        assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
+    }
+    assert_eq!((backend.spending().invocations, backend.spending().in_vain), (3, 1));
+}
+
+#[tokio::test]
+async fn one_of_those_that_share_an_invocation_may_be_cancelled() {
+    let one = answer().attempts.pop().unwrap();
+    let both = Answer { attempts: vec![one.clone(), one], ..answer() };
+    let alone = reply("200 OK", "", &encode(&answer()));
+    let (_dir, backend) = quick(service(vec![alone, reply("200 OK", "", &encode(&both))]));
+    let (first, second) = (job(), job());
+    let mut first = backend.run(&first);
+    // It is in line, and gone before the invocation begins.
+    assert!((&mut first).now_or_never().is_none());
+    drop(first);
+    let second = backend.run(&second).await;
+    assert!(matches!(second.outcome, Outcome::Reduced(_)), "{second:?}");
+    assert_eq!(backend.spending().thunks, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_that_stays_closes_the_backend() {
+    let head = "x-amzn-ErrorType: AccessDeniedException\r\n";
+    let denied = reply("403 Forbidden", head, r#"{"Message": "no"}"#);
+    let (_dir, backend) = backend(service(vec![denied]), Duration::from_secs(900));
+    assert!(backend.accepts(&job()).is_ok());
+    let attempt = backend.run(&job()).await;
+    assert!(matches!(attempt.outcome, Outcome::Infra(InfraFailure::Closed(_))), "{attempt:?}");
+    assert!(
+        matches!(backend.accepts(&job()), Err(Refusal::Unsupported(why)) if why.contains("lambda:InvokeFunction"))
+    );
+    let _ = backend.run(&job()).await;
+    assert_eq!(backend.spending().invocations, 1, "nothing more is asked");
 }

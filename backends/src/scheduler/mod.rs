@@ -55,6 +55,8 @@ struct Place {
     spec: BackendSpec,
     /// May be over `spec.slots` for a while after the backend became smaller.
     used: u32,
+    /// It takes only what every other refuses.
+    standby: bool,
 }
 
 /// The state machine.
@@ -102,7 +104,7 @@ impl Scheduler {
         assert!(backends.len() <= BackendSet::MAX, "at most {} backends", BackendSet::MAX);
         Self {
             nodes: Vec::new(),
-            places: backends.iter().map(|spec| Place { spec: *spec, used: 0 }).collect(),
+            places: backends.iter().map(|spec| Place { spec: *spec, used: 0, standby: false }).collect(),
             ready: ReadyQueue::default(),
             waves: Waves::default(),
             runs: Runs::default(),
@@ -113,6 +115,11 @@ impl Scheduler {
             draining: false,
             random: seed,
         }
+    }
+
+    /// From now on this backend takes only what every other backend has refused or given up.
+    pub fn stand_by(&mut self, backend: BackendId) {
+        self.places[usize::from(backend.0)].standby = true;
     }
 
     /// How many nodes are not settled.
@@ -272,8 +279,10 @@ impl Scheduler {
     /// always find the slot taken by something else.
     pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.places.iter().any(|place| place.used < place.spec.slots) {
-            let free =
-                |refused: BackendSet| first_free(&self.places, |backend, _| !refused.contains(backend));
+            let free = |refused: BackendSet| {
+                let last = || all_refused(&self.places, refused);
+                first_free(&self.places, |b, place| !refused.contains(b) && (!place.standby || last()))
+            };
             let Some((id, backend)) = self.ready.pop(&self.nodes, free) else { return };
             self.start(id, backend, now, actions);
         }
@@ -378,6 +387,12 @@ impl Scheduler {
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (mixed >> 32) as u32
     }
+}
+
+/// Whether only backends on standby are left outside the set.
+fn all_refused(places: &[Place], refused: BackendSet) -> bool {
+    let mut all = places.iter().enumerate();
+    all.all(|(i, place)| place.standby || refused.contains(BackendId(i as u8)))
 }
 
 /// The first backend with a free slot that passes.

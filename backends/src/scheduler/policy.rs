@@ -53,6 +53,7 @@ pub(super) fn policy(failure: &InfraFailure) -> Rule {
         InfraFailure::Sandbox(_) => rule(Remedy::AtOnce, 2, Remedy::OtherBackend),
         InfraFailure::DeadlinePassed => rule(Remedy::OtherBackend, 1, Remedy::OtherBackend),
         InfraFailure::TooBig(_) => rule(Remedy::OtherBackend, 1, Remedy::OtherBackend),
+        InfraFailure::Closed(_) => rule(Remedy::OtherBackend, 1, Remedy::OtherBackend),
     }
 }
 
@@ -102,6 +103,7 @@ mod tests {
             InfraFailure::DeadlinePassed,
             InfraFailure::TooBig(String::new()),
             InfraFailure::Sandbox(String::new()),
+            InfraFailure::Closed(String::new()),
         ];
         for failure in failures {
             let rule = policy(&failure);

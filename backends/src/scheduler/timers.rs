@@ -86,8 +86,9 @@ impl Scheduler {
             return self.timers.set(started + threshold, Timer::Straggler(attempt));
         }
         let refused = node.refused;
-        let other =
-            first_free(&self.places, |b, place| b != on && place.spec.duplicates && !refused.contains(b));
+        let other = first_free(&self.places, |b, place| {
+            b != on && place.spec.duplicates && !place.standby && !refused.contains(b)
+        });
         let idle = other.or_else(|| first_free(&self.places, |b, _| b == on));
         match idle {
             Some(backend) if !self.ready.has_work_for(&self.nodes, backend) => {

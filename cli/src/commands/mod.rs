@@ -6,12 +6,14 @@ mod collect;
 mod completions;
 mod config;
 mod context;
+mod cost;
 mod difference;
 mod doctor;
 mod force;
 mod forcing;
 mod gc;
 mod graph;
+mod lambda;
 mod man;
 mod run;
 mod show;
@@ -51,6 +53,7 @@ pub(crate) enum Command {
     Thunk(thunk::Args),
     Cc(cc::Args),
     Stats(stats::Args),
+    Cost(cost::Args),
     Gc(gc::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
@@ -59,6 +62,7 @@ pub(crate) enum Command {
     Man(man::Args),
     Bench(bench::Args),
     Worker(worker::Args),
+    Lambda(lambda::Args),
     /// A program that is none of ggr's commands, and its arguments.
     #[command(external_subcommand)]
     Build(Vec<OsString>),
@@ -90,12 +94,14 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Show(args) => show::run(&context, &args),
         Command::Graph(args) => graph::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
+        Command::Cost(args) => cost::run(&context, &args),
         Command::Thunk(args) => thunk::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Cc(args) => cc::run(&context, &args),
         Command::Worker(args) => worker::run(&context, &args),
+        Command::Lambda(args) => lambda::run(&context, &args),
         Command::Why(args) => why::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),

@@ -129,15 +129,30 @@ pub(crate) static KEYS: &[Key] = &[
     key!("lambda-function", Some("GGR_LAMBDA_FUNCTION"), None, UNSAFE,
         "what the functions' names begin with; `-0`, `-1`, … follow, one for each 1,000 thunks at once", "a name",
         field!(lambda_function, |raw| raw.text().filter(|text| !text.is_empty())?.to_owned(), |value| value.clone())),
+    key!("lambda-memory", Some("GGR_LAMBDA_MEMORY"), None, SAFE,
+        "memory of a function, in MB: what `ggr lambda deploy` gives it, and what it is priced by; 1,769 is a whole processor", "a whole number from 128 to 10240",
+        field!(lambda_memory, |raw| whole(raw.text()?, 128, 10240)?, |value| value.to_string())),
+    key!("lambda-role", Some("GGR_LAMBDA_ROLE"), None, UNSAFE,
+        "the role that `ggr lambda deploy` gives to functions, in place of one that it makes", "an ARN",
+        field!(lambda_role, |raw| Some(raw.text().filter(|text| text.starts_with("arn:"))?.to_owned()), |value| value.clone().unwrap_or_else(|| "made".to_owned()))),
     key!("lambda-slots", Some("GGR_LAMBDA_SLOTS"), None, SAFE,
         "how many thunks run on Lambda side by side", "a whole number from 1",
         field!(lambda_slots, |raw| raw.text()?.parse::<NonZeroUsize>().ok()?, |value| value.to_string())),
     key!("lambda-store", Some("GGR_LAMBDA_STORE"), None, UNSAFE,
         "where functions find objects: a bucket, or a directory that they mount (Amazon EFS)", "`s3://BUCKET/PREFIX` or an absolute path",
         field!(lambda_store, |raw| Some(raw.text().filter(|text| text.starts_with("s3://") || text.starts_with('/'))?.to_owned()), |value| value.clone().unwrap_or_else(|| "none".to_owned()))),
+    key!("lambda-timeout", Some("GGR_LAMBDA_TIMEOUT"), None, SAFE,
+        "time limit of a function", "a duration from `1m` to `15m`",
+        field!(lambda_timeout, |raw| parse_duration(raw.text()?).filter(|limit| (60..=900).contains(&limit.as_secs()))?, |value| format!("{} s", value.as_secs()))),
+    key!("lambda-tmp", Some("GGR_LAMBDA_TMP"), None, SAFE,
+        "size of a function's /tmp, in MB; beyond 512 it costs", "a whole number from 512 to 10240",
+        field!(lambda_tmp, |raw| whole(raw.text()?, 512, 10240)?, |value| value.to_string())),
     key!("max-cache", Some("GGR_MAX_CACHE"), Some("--max-cache"), UNSAFE,
         "size limit of the store; what was used longest ago goes first", "a size such as `10G`",
         field!(max_cache, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
+    key!("max-cost", Some("GGR_MAX_COST"), Some("--max-cost"), SAFE,
+        "with so many US dollars spent on Lambda in one build, the rest of it runs here", "an amount such as `2.00`",
+        field!(max_cost, |raw| Some(raw.text()?.parse::<f64>().ok().filter(|cost| cost.is_finite() && *cost >= 0.0)?), |value| value.map_or_else(|| "no limit".to_owned(), |cost| format!("{cost:.2}")))),
     key!("memory-limit", None, None, SAFE,
         "address space of one process of a thunk; 0 for no limit", "a size such as `4G`",
         field!(memory_limit, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
@@ -181,6 +196,10 @@ pub(crate) static KEYS: &[Key] = &[
         "run one thunk in N twice and compare; 0 for none", "a whole number",
         field!(verify_rate, |raw| raw.text()?.parse::<u32>().ok()?, |value| value.to_string())),
 ];
+
+fn whole(text: &str, least: u32, most: u32) -> Option<u32> {
+    text.parse().ok().filter(|number| (least..=most).contains(number))
+}
 
 fn path(path: Option<&Path>, otherwise: &str) -> String {
     path.map_or_else(|| otherwise.to_owned(), |path| path.display().to_string())

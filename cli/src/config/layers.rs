@@ -43,12 +43,22 @@ pub(crate) struct Config {
     pub(crate) lambda_endpoint: Sourced<Option<String>>,
     /// What the functions' names begin with.
     pub(crate) lambda_function: Sourced<String>,
+    /// Memory of a function, in MB.
+    pub(crate) lambda_memory: Sourced<u32>,
+    /// The functions' role; nothing: one that `ggr lambda deploy` makes.
+    pub(crate) lambda_role: Sourced<Option<String>>,
     /// How many thunks run on Lambda side by side.
     pub(crate) lambda_slots: Sourced<NonZeroUsize>,
     /// A bucket, or a directory that functions mount.
     pub(crate) lambda_store: Sourced<Option<String>>,
+    /// Time limit of a function.
+    pub(crate) lambda_timeout: Sourced<Duration>,
+    /// Size of a function's `/tmp`, in MB.
+    pub(crate) lambda_tmp: Sourced<u32>,
     /// Size limit of the store.
     pub(crate) max_cache: Sourced<ByteSize>,
+    /// US dollars that a build may spend on Lambda.
+    pub(crate) max_cost: Sourced<Option<f64>>,
     /// Address space of one process of a thunk; 0 for no limit.
     pub(crate) memory_limit: Sourced<ByteSize>,
     /// Whether a call may be answered before it ran.
@@ -108,11 +118,19 @@ impl Config {
             isolation: Sourced::default_of(Isolation::Auto),
             lambda_endpoint: Sourced::default_of(None),
             lambda_function: Sourced::default_of("ggr".to_owned()),
+            // A whole processor.
+            lambda_memory: Sourced::default_of(1769),
+            lambda_role: Sourced::default_of(None),
             // What a new account may run at once.
             lambda_slots: Sourced::default_of(NonZeroUsize::new(1000).expect("1000 is not 0")),
             lambda_store: Sourced::default_of(None),
+            // Lambda's longest.
+            lambda_timeout: Sourced::default_of(Duration::from_secs(900)),
+            // What is in the price.
+            lambda_tmp: Sourced::default_of(512),
             // 20 GiB holds some hundred builds of a program of Git's size, objects with debug information.
             max_cache: Sourced::default_of(ByteSize(20 << 30)),
+            max_cost: Sourced::default_of(None),
             memory_limit: Sourced::default_of(ByteSize(limits.memory)),
             mode: Sourced::default_of(Mode::Lazy),
             output_limit: Sourced::default_of(ByteSize(limits.output)),

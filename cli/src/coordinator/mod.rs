@@ -279,6 +279,7 @@ async fn pass(
             return changed_course(session).await;
         }
     };
+    session.report(&crate::report::Event::CommandEnded);
     tokio::select! {
         () = session.settle() => {}
         signal = interrupt.next() => {

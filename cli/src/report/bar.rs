@@ -99,7 +99,7 @@ mod tests {
                 },
             );
             tally.take(at(n), &Event::Ready { thunk });
-            tally.take(at(n), &Event::Started { thunk, label, backend: "local".into() });
+            tally.take(at(n), &Event::Started { thunk, label, backend: "local".into(), duplicate: false });
         }
         assert_eq!(
             line(&tally, at(65)),

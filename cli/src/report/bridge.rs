@@ -35,7 +35,9 @@ fn translate(event: BuildEvent) -> Option<Event> {
     Some(match event {
         BuildEvent::Traced { .. } => return None,
         BuildEvent::Ready { id } => Event::Ready { thunk: id },
-        BuildEvent::Started { id, label, backend, .. } => Event::Started { thunk: id, label, backend },
+        BuildEvent::Started { id, label, backend, duplicate } => {
+            Event::Started { thunk: id, label, backend, duplicate }
+        }
         BuildEvent::Retried { id, label, failure, .. } => {
             Event::Retried { thunk: id, label, why: failure.to_string() }
         }

@@ -135,7 +135,8 @@ impl Sink for ChromeTrace {
             Event::Repeated { label, .. } => self.instant(at, "cached", label),
             Event::BuildStarted { command, .. } => self.instant(at, "build starts", &command.join(" ")),
             Event::BuildEnded { code } => self.instant(at, "build ends", &code.to_string()),
-            Event::Called(_)
+            Event::CommandEnded
+            | Event::Called(_)
             | Event::Traced { .. }
             | Event::Materialized { .. }
             | Event::Shared { .. }

@@ -20,6 +20,8 @@ pub(crate) enum Event {
         /// How many thunks run here side by side.
         slots: usize,
     },
+    /// The build's command has ended by itself; what it left to be made is made now.
+    CommandEnded,
     /// A tool was called and its call caught.
     Called(Arc<Call>),
     /// A call became a thunk. Comes after the `Traced` of every thunk that it waits for.
@@ -53,6 +55,8 @@ pub(crate) enum Event {
         label: Arc<str>,
         /// Where, as `local`.
         backend: Arc<str>,
+        /// Whether it runs elsewhere already, for unusually long.
+        duplicate: bool,
     },
     /// It ran, and was replaced by its outputs.
     Finished {

@@ -51,6 +51,9 @@ pub(crate) fn render(tally: &Tally) -> String {
         line(&mut text, shared);
     }
     line(&mut text, &times(tally));
+    if let Some(overlap) = overlap(tally) {
+        line(&mut text, &overlap);
+    }
     for reason in reasons(tally) {
         line(&mut text, &reason);
     }
@@ -68,6 +71,7 @@ fn counts(tally: &Tally) -> String {
         (tally.failed, "failed"),
         (tally.doubted, "failed in the sandbox first"),
         (tally.retried, "retried"),
+        (tally.duplicated, "run twice as stragglers"),
         (rest, "not made"),
     ] {
         if count > 0 {
@@ -92,6 +96,17 @@ fn times(tally: &Tally) -> String {
             .expect("writing to a string does not fail");
     }
     text
+}
+
+/// How far work and the build's command ran side by side.
+fn overlap(tally: &Tally) -> Option<String> {
+    let (before, ended) = (tally.calls_before?, tally.traced_at?);
+    Some(format!(
+        "first thunk started after {before} of {} calls; command {}, rest {}",
+        tally.calls,
+        seconds(ended.saturating_sub(tally.began)),
+        seconds(tally.last.saturating_sub(ended))
+    ))
 }
 
 /// The reasons, most frequent first.
@@ -187,6 +202,37 @@ mod tests {
              ggr: 3 calls ran here:\n\
              ggr:       2 × it only asks for information\n\
              ggr:       1 × no model for `bison`\n",
+        );
+    }
+
+    #[test]
+    fn the_overlap_of_command_and_thunks_is_shown() {
+        let call = || {
+            Event::Called(std::sync::Arc::new(super::super::Call {
+                args: vec!["gcc".into()],
+                dir: "/".into(),
+            }))
+        };
+        let started = Event::Started {
+            thunk: ThunkId::synthetic(1),
+            label: "a".into(),
+            backend: "local".into(),
+            duplicate: false,
+        };
+        let mut tally = Tally::default();
+        let events = [
+            (1, Event::BuildStarted { command: vec![], slots: 1 }),
+            (1, call()),
+            (1, traced(1, &[], "a")),
+            (1, started),
+            (2, call()),
+            (3, Event::CommandEnded),
+            (8, finished(1, "a", 1)),
+        ];
+        events.iter().for_each(|(at, event)| tally.take(Duration::from_secs(*at), event));
+        assert_eq!(
+            overlap(&tally).as_deref(),
+            Some("first thunk started after 1 of 2 calls; command 2.0 s, rest 5.0 s")
         );
     }
 

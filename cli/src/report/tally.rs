@@ -23,12 +23,19 @@ pub(crate) struct Tally {
     pub(crate) ran: usize,
     /// Attempts that came to nothing.
     pub(crate) retried: usize,
+    /// Attempts beside one that ran for unusually long.
+    pub(crate) duplicated: usize,
     /// Thunks that failed in the sandbox, and were tried here.
     pub(crate) doubted: usize,
     /// Thunks given up.
     pub(crate) failed: usize,
     /// Calls caught.
     pub(crate) calls: usize,
+    /// Calls that had been caught when the first thunk was on a worker.
+    pub(crate) calls_before: Option<usize>,
+    /// When the build's command started, and when it ended.
+    pub(crate) began: Duration,
+    pub(crate) traced_at: Option<Duration>,
     /// Placeholders made real.
     pub(crate) materialized: usize,
     /// Thunks on a worker now: label, worker's number, since when.
@@ -66,8 +73,13 @@ impl Tally {
             Event::Called(_) => self.calls += 1,
             Event::Traced { thunk, label, waits_for, .. } => self.traced(*thunk, label, waits_for),
             Event::Ready { .. } => self.ready += 1,
-            Event::Started { thunk, label, .. } => {
-                self.ready = self.ready.saturating_sub(1);
+            Event::Started { thunk, label, duplicate, .. } => {
+                if *duplicate {
+                    self.duplicated += 1;
+                } else {
+                    self.ready = self.ready.saturating_sub(1);
+                }
+                self.calls_before.get_or_insert(self.calls);
                 self.running.insert(*thunk, (label.clone(), at));
             }
             Event::Finished { thunk, timings, .. } => {
@@ -110,7 +122,8 @@ impl Tally {
                 ));
             }
             Event::Note { text } => self.notes.push(text.clone()),
-            Event::BuildStarted { .. } => {}
+            Event::BuildStarted { .. } => self.began = at,
+            Event::CommandEnded => self.traced_at = Some(at),
             Event::BuildEnded { .. } => self.running.clear(),
         }
     }

@@ -15,6 +15,15 @@ use crate::job::{Attempt, Job};
 /// The version of this format. A function answers the version that it was built with, and no other.
 pub const VERSION: u32 = 1;
 
+/// The version of ggr, for people: it stands in each message and in the functions' program.
+pub const GGR: &str = env!("CARGO_PKG_VERSION");
+
+/// What stands in the functions' program, so that a deployment knows what it sends: versions of ggr and of messages.
+pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":1\n");
+
+/// What [`MARK`] begins with.
+const MARK_HEAD: &str = "ggr-function-program:";
+
 /// The longest message, in bytes of JSON: Lambda's bound on a synchronous payload, both ways.
 pub const MAX_MESSAGE: usize = 6 << 20;
 
@@ -101,10 +110,12 @@ pub enum MessageError {
     #[error("the message is not ggr's")]
     Foreign(#[source] serde_json::Error),
     /// It was written by another version.
-    #[error("the message has version {found}, and this is version {VERSION}")]
+    #[error("the message has version {found} (ggr {by}), and its reader version {VERSION} (ggr {GGR})")]
     Version {
         /// Its version.
         found: u32,
+        /// The version of ggr that wrote it.
+        by: String,
     },
     /// The body is damaged or too long.
     #[error("the message's body is damaged: {0}")]
@@ -114,15 +125,44 @@ pub enum MessageError {
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     ggr: u32,
+    /// The version of ggr that wrote it; for people.
+    #[serde(default = "unknown")]
+    by: String,
     #[serde(default)]
     body: String,
+}
+
+fn unknown() -> String {
+    "of another version".to_owned()
+}
+
+/// What the program of this ggr says of itself.
+pub fn mark() -> String {
+    described(MARK.trim_start_matches(MARK_HEAD).trim_end())
+}
+
+/// What a functions' program says of itself: as [`mark`], if it is of this version. Nothing if it is none of ggr's.
+pub fn mark_in(program: &[u8]) -> Option<String> {
+    let head = MARK_HEAD.as_bytes();
+    let places = program.windows(head.len()).enumerate().filter(|(_, window)| *window == head);
+    // The head alone is in any program that looks for it.
+    places.map(|(at, _)| &program[at + head.len()..]).find_map(|rest| {
+        let line = rest.iter().take(32).position(|byte| *byte == b'\n')?;
+        let text = std::str::from_utf8(&rest[..line]).ok()?;
+        text.contains(':').then(|| described(text))
+    })
+}
+
+fn described(versions: &str) -> String {
+    let (ggr, messages) = versions.split_once(':').unwrap_or((versions, "?"));
+    format!("ggr {ggr} with messages of version {messages}")
 }
 
 /// Encodes a message.
 pub fn encode<T: Serialize>(message: &T) -> String {
     let plain = postcard::to_allocvec(message).expect("messages hold nothing that postcard cannot encode");
     let packed = zstd::bulk::compress(&plain, LEVEL).expect("memory is all that packing needs");
-    let envelope = Envelope { ggr: VERSION, body: STANDARD.encode(packed) };
+    let envelope = Envelope { ggr: VERSION, by: GGR.to_owned(), body: STANDARD.encode(packed) };
     serde_json::to_string(&envelope).expect("a number and a text are JSON")
 }
 
@@ -133,7 +173,7 @@ pub fn encode<T: Serialize>(message: &T) -> String {
 pub fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, MessageError> {
     let envelope: Envelope = serde_json::from_slice(message).map_err(MessageError::Foreign)?;
     if envelope.ggr != VERSION {
-        return Err(MessageError::Version { found: envelope.ggr });
+        return Err(MessageError::Version { found: envelope.ggr, by: envelope.by });
     }
     let damaged = |error: &dyn std::fmt::Display| MessageError::Damaged(error.to_string());
     let packed = STANDARD.decode(envelope.body).map_err(|e| damaged(&e))?;
@@ -164,8 +204,18 @@ mod tests {
     #[test]
     fn another_version_is_told_and_not_guessed_at() {
         let newer = br#"{"ggr": 2, "body": "AAAA", "more": [1]}"#;
-        assert!(matches!(decode::<Answer>(newer), Err(MessageError::Version { found: 2 })));
+        assert!(matches!(decode::<Answer>(newer), Err(MessageError::Version { found: 2, .. })));
+        let named = decode::<Answer>(br#"{"ggr": 2, "by": "9.1.0", "body": ""}"#).unwrap_err().to_string();
+        assert!(named.contains("ggr 9.1.0") && named.contains(&format!("ggr {GGR}")), "{named}");
         assert!(matches!(decode::<Answer>(br#"{"errorMessage": "x"}"#), Err(MessageError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_program_says_what_it_is() {
+        assert!(MARK.ends_with(&format!(":{VERSION}\n")));
+        let program = format!("\0{MARK_HEAD}\0\0{MARK}\0");
+        assert_eq!(mark_in(program.as_bytes()), Some(mark()));
+        assert_eq!(mark_in(MARK_HEAD.as_bytes()), None);
     }
 
     #[test]

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use ggr_backends::lambda::Objects;
 use ggr_backends::store::FsStore;
 use ggr_ir::ObjectStore;
-use ggr_ir::protocol::lambda::StoreAddress;
+use ggr_ir::protocol::lambda::{MARK, StoreAddress};
 use ggr_shim::lambda::{Environment, serve};
 
 /// The share of `/tmp` that kept objects may fill; the rest is for a thunk's own files.
 const KEPT: f64 = 0.6;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--version") {
+        print!("{MARK}");
+        return ExitCode::SUCCESS;
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,6 +11,23 @@ fn a_job_that_no_backend_takes_is_in_doubt() {
 }
 
 #[test]
+fn a_backend_on_standby_gets_only_what_the_others_refuse_or_give_up() {
+    let mut w = world(&[1, 4]);
+    w.scheduler.stand_by(BackendId(1));
+    w.add_many(2);
+    let started = w.started();
+    assert_eq!(started.len(), 1, "the second waits for the first backend: {started:?}");
+    w.ended(started[0].2, Ending::Infra(InfraFailure::Closed("test".to_owned())));
+    let starts: Vec<_> = w.started().into_iter().map(|(node, backend, _)| (node.0, backend.0)).collect();
+    assert_eq!(starts.len(), 2, "{starts:?}");
+    assert!(starts.contains(&(0, 1)) && starts.contains(&(1, 0)), "{starts:?}");
+    w.refused = BackendSet::EMPTY.with(BackendId(0));
+    let refused = w.add(1, &[]);
+    let starts = w.started();
+    assert_eq!((starts[0].0, starts[0].1), (refused, BackendId(1)));
+}
+
+#[test]
 fn a_failed_tool_is_not_retried() {
     let mut w = world(&[1]);
     let a = w.add(1, &[]);

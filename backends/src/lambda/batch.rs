@@ -1,0 +1,105 @@
+//! Short jobs that are ready together go in one invocation: starting one costs more than they do.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ggr_ir::protocol::lambda::{Inline, MAX_INLINE};
+use ggr_ir::{Attempt, InfraFailure, Job, Outcome};
+use tokio::sync::oneshot;
+
+use super::send::Sender;
+
+/// What usually takes no longer is short: about what an invocation costs beside its program (5 to 50 ms).
+const SHORT: Duration = Duration::from_millis(60);
+
+/// What one invocation's jobs may usually take together: the last one waits for all before it.
+const TOGETHER: Duration = Duration::from_millis(120);
+
+/// The most of them.
+const MOST: usize = 16;
+
+/// How long the first one waits for company: the scheduler starts what is ready in one turn, which takes less.
+const WINDOW: Duration = Duration::from_millis(2);
+
+/// A job that is to be sent.
+pub(super) struct Waiting {
+    pub(super) job: Job,
+    pub(super) inline: Vec<Inline>,
+    pub(super) attempt: Attempt,
+    pub(super) reply: oneshot::Sender<Attempt>,
+    usual: Duration,
+}
+
+/// Those that wait for company. Bound: the backend's slots.
+#[derive(Default)]
+pub(super) struct Batch(Mutex<Vec<Waiting>>);
+
+impl Batch {
+    /// Adds one; whether it is the first.
+    fn add(&self, waiting: Waiting) -> bool {
+        let mut all = self.0.lock().expect("no holder panics");
+        all.push(waiting);
+        all.len() == 1
+    }
+
+    fn take(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *self.0.lock().expect("no holder panics"))
+    }
+}
+
+/// Sends a job, alone or with others, and waits for its end. Dropping this takes the job out of what others wait for.
+pub(super) async fn run(sender: &Arc<Sender>, job: &Job, inline: Vec<Inline>, attempt: Attempt) -> Attempt {
+    let (reply, end) = oneshot::channel();
+    let usual = (sender.options.expected)(job).filter(|usual| *usual <= SHORT && !sender.is_solitary(job));
+    let worker = attempt.worker;
+    let waiting = Waiting { job: job.clone(), inline, attempt, reply, usual: usual.unwrap_or_default() };
+    if usual.is_none() {
+        // In this future itself: dropping it breaks the request off.
+        sender.send(vec![waiting]).await;
+    } else if sender.batch.add(waiting) {
+        // Not in this future: whoever is first may be cancelled, and the others not.
+        tokio::spawn(flush(Arc::clone(sender)));
+    }
+    end.await.unwrap_or_else(|_| Attempt {
+        outcome: Outcome::Infra(InfraFailure::WorkerDied("its invocation was given up".to_owned())),
+        worker,
+        ..super::nothing_yet()
+    })
+}
+
+/// Sends all that have come together. Ends with the last answer; those who were cancelled do not wait for theirs.
+async fn flush(sender: Arc<Sender>) {
+    tokio::time::sleep(WINDOW).await;
+    let groups = divide(sender.batch.take());
+    let all = groups.into_iter().map(|mut group| {
+        let sender = &sender;
+        async move {
+            group.retain(|waiting| !waiting.reply.is_closed());
+            if !group.is_empty() {
+                sender.send(group).await;
+            }
+        }
+    });
+    join_all(all).await;
+}
+
+/// In the order in which they came, each group within the bounds.
+fn divide(all: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut groups: Vec<Vec<Waiting>> = Vec::new();
+    let (mut time, mut bytes) = (Duration::ZERO, 0);
+    for waiting in all {
+        let size: usize = waiting.inline.iter().map(|inline| inline.bytes.len()).sum();
+        (time, bytes) = (time + waiting.usual, bytes + size);
+        match groups.last_mut() {
+            Some(group) if group.len() < MOST && time <= TOGETHER && bytes <= MAX_INLINE / 2 => {
+                group.push(waiting)
+            }
+            _ => {
+                (time, bytes) = (waiting.usual, size);
+                groups.push(vec![waiting]);
+            }
+        }
+    }
+    groups
+}
