@@ -12,3 +12,4 @@ mod microvm;
 mod never_worse;
 mod twin;
 mod usage;
+mod worker;

@@ -45,6 +45,10 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_STORE", help: "where blobs live (as --store)" },
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
+    Variable { name: "GGR_WORKER", help: "addresses of services that run thunks" },
+    Variable { name: "GGR_WORKER_CA", help: "certificates that services are trusted by (PEM)" },
+    Variable { name: "GGR_WORKER_TOKEN", help: "the token for services" },
+    Variable { name: "GGR_WORKER_TOKEN_FILE", help: "the file with the token for services" },
     Variable {
         name: "HOME",
         help: "where the user's configuration and cache are, without the XDG variables",

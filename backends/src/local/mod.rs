@@ -40,6 +40,8 @@ pub struct LocalOptions {
     pub store: PathBuf,
     /// The make whose recipe we are, if any: each job beyond the first takes one of its tokens.
     pub jobserver: Option<Jobserver>,
+    /// The user and group that the worker runs as, who owns the store; this process's own if none. Needs root.
+    pub user: Option<u32>,
 }
 
 /// A pool of sandboxes on this machine.
@@ -69,7 +71,7 @@ impl LocalBackend {
         let shared = Arc::new(Shared::new());
         let thread = std::thread::Builder::new().name("ggr-local".to_owned()).spawn({
             let shared = shared.clone();
-            move || process::supervise(&shared, &command)
+            move || process::supervise(&shared, &command, options.user)
         })?;
         Ok(Self {
             shared,

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
-    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When, parse_duration,
+    Addresses, ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When,
+    parse_duration,
 };
 use crate::capture::Selection;
 
@@ -99,7 +100,7 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda` or `local,lambda`",
+        "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda`, `worker`, `worker=ADDRESS` or several, as `local,lambda`",
         field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
     key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
         "programs without a model whose runs are recorded", "`auto`, `off`, or program names (`auto,xxd`)",
@@ -117,7 +118,7 @@ pub(crate) static KEYS: &[Key] = &[
         "how tool calls are caught", "`auto`, `mount`, `path` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("isolation", Some("GGR_ISOLATION"), Some("--isolation"), UNSAFE,
-        "how thunks on this machine are kept apart", "`auto`, `namespaces` or `plain`",
+        "how thunks on this machine are kept apart", "`auto`, `namespaces` (or `sandbox`), `plain` or, for `ggr worker serve`, `microvm`",
         field!(isolation, |raw| Isolation::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("lambda-endpoint", Some("GGR_LAMBDA_ENDPOINT"), None, UNSAFE,
         "the address of the Lambda service", "a URL",
@@ -167,6 +168,15 @@ pub(crate) static KEYS: &[Key] = &[
     key!("verify-rate", Some("GGR_VERIFY_RATE"), Some("--verify-rate"), SAFE,
         "run one thunk in N twice and compare; 0 for none", "a whole number",
         field!(verify_rate, |raw| raw.text()?.parse::<u32>().ok()?, |value| value.to_string())),
+    key!("worker", Some("GGR_WORKER"), None, UNSAFE,
+        "the services that `--backend worker` means, and that `ggr worker status` asks", "`unix:PATH`, `http://HOST:PORT`, `https://HOST:PORT` or several, separated by commas",
+        field!(worker, |raw| Addresses::parse(raw.text()?)?, |value| value.to_string())),
+    key!("worker-ca", Some("GGR_WORKER_CA"), None, UNSAFE,
+        "certificates that services at `https://` are trusted by (PEM)", "a path",
+        field!(worker_ca, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
+    key!("worker-token-file", Some("GGR_WORKER_TOKEN_FILE"), None, UNSAFE,
+        "the file with the token for services; GGR_WORKER_TOKEN goes first", "a path",
+        field!(worker_token_file, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
 ];
 
 fn path(path: Option<&Path>, otherwise: &str) -> String {

@@ -11,7 +11,9 @@ use ggr_models::user::UserTool;
 use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
-use super::value::{ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When};
+use super::value::{
+    Addresses, ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When,
+};
 use crate::capture::Selection;
 use crate::env::Environment;
 
@@ -66,6 +68,12 @@ pub(crate) struct Config {
     pub(crate) trace_out: Sourced<Option<PathBuf>>,
     /// Run one thunk in N twice and compare; 0 for none.
     pub(crate) verify_rate: Sourced<u32>,
+    /// The services that `worker` means.
+    pub(crate) worker: Sourced<Addresses>,
+    /// Certificates that services are trusted by.
+    pub(crate) worker_ca: Sourced<Option<PathBuf>>,
+    /// The file with the token for services.
+    pub(crate) worker_token_file: Sourced<Option<PathBuf>>,
     /// Files with `[[tool]]` tables; of two tools with one name the first counts.
     pub(crate) tools: Vec<ToolTables>,
     /// What was read and ignored, for the user to know.
@@ -87,7 +95,7 @@ impl Config {
         let slots = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let limits = ggr_ir::Limits::default();
         Self {
-            backend: Sourced::default_of(Places { local: true, microvm: false, lambda: false }),
+            backend: Sourced::default_of(Places::local()),
             capture: Sourced::default_of(Selection::default()),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
@@ -113,6 +121,9 @@ impl Config {
             time_limit: Sourced::default_of(limits.wall),
             trace_out: Sourced::default_of(None),
             verify_rate: Sourced::default_of(0),
+            worker: Sourced::default_of(Addresses::default()),
+            worker_ca: Sourced::default_of(None),
+            worker_token_file: Sourced::default_of(None),
             tools: Vec::new(),
             notes: Vec::new(),
         }
