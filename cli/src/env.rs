@@ -34,6 +34,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable { name: "GGR_MAX_CACHE", help: "size limit of the store (as --max-cache)" },
     Variable { name: "GGR_MODE", help: "lazy or wait (as --mode)" },
+    Variable { name: "GGR_NETWORK", help: "what network thunks see: none, tenant or own" },
     Variable { name: "GGR_PROGRESS", help: "auto, always or never (as --progress)" },
     Variable { name: "GGR_QUIET", help: "true: print nothing of our own but errors (as --quiet)" },
     Variable {

@@ -138,6 +138,7 @@ fn local(
         store: store.local_root().expect("this store is on this machine").to_owned(),
         jobserver,
         user: None,
+        bounds: None,
     });
     let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
     Ok(Arc::new(local))

@@ -16,9 +16,9 @@ use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::{FsReductionCache, FsStore, verify};
+use ggr_ir::ReductionCache;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
-use ggr_ir::{Limits, ReductionCache};
 use ggr_models::Models;
 
 use crate::capture::Capture;
@@ -117,7 +117,7 @@ impl Workshop {
             driver: driver.clone(),
             reporter: reporter.clone(),
             slots,
-            limits: limits(context),
+            limits: config.limits(),
             nowhere: opened.nowhere,
             lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
             trace: purpose == Purpose::Trace,
@@ -231,15 +231,6 @@ fn captured_programs(context: &Context, models: &Models) -> BTreeSet<PathBuf> {
 fn restrict(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-}
-
-fn limits(context: &Context) -> Limits {
-    let config = &context.config;
-    Limits {
-        wall: config.time_limit.value,
-        memory: config.memory_limit.value.0,
-        output: config.output_limit.value.0,
-    }
 }
 
 /// Looks for blobs that a crash of the machine has taken. A repository that cannot be listed is found out soon enough.

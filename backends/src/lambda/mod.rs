@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::protocol::lambda::{Answer, Inline, Invocation, MAX_INLINE, StoreAddress, encode};
-use ggr_ir::{Attempt, BlobId, InfraFailure, Job, ObjectStore, Outcome, Timings};
+use ggr_ir::{Attempt, BlobId, InfraFailure, Job, Network, ObjectStore, Outcome, Timings};
 use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
@@ -186,6 +186,9 @@ impl Backend for LambdaBackend {
 
     fn accepts(&self, job: &Job) -> Result<(), Refusal> {
         let size: u64 = inputs(job).map(|id| id.size()).sum();
+        if job.limits.network != Network::None {
+            return Err(Refusal::Unsupported("a network for the program".to_owned()));
+        }
         if self.options.remote.is_none() && size > MAX_INLINE as u64 {
             return Err(Refusal::TooBig { what: "inputs", size, bound: MAX_INLINE as u64 });
         }

@@ -51,6 +51,7 @@ fn start(mode: &str, slots: usize) -> LocalBackend {
         store: "/nonexistent".into(),
         jobserver: None,
         user: None,
+        bounds: None,
     })
     .unwrap()
 }
@@ -170,6 +171,7 @@ async fn a_program_that_is_not_there_is_named() {
         store: "/".into(),
         jobserver: None,
         user: None,
+        bounds: None,
     };
     let why = LocalBackend::start(options).unwrap().ready().await.unwrap_err();
     assert!(why.contains("/nonexistent/ggr"), "{why}");
@@ -196,7 +198,8 @@ fn a_pool_that_nobody_uses_starts_no_worker() {
     let dir = tempfile::tempdir().unwrap();
     let mark = dir.path().join("started");
     let command = ["/bin/sh", "-c", &format!("touch {}", mark.display())].map(Into::into).to_vec();
-    let options = LocalOptions { command, slots: 1, store: "/".into(), jobserver: None, user: None };
+    let options =
+        LocalOptions { command, slots: 1, store: "/".into(), jobserver: None, user: None, bounds: None };
     drop(LocalBackend::start(options).unwrap());
     assert!(!mark.exists());
 }

@@ -10,8 +10,11 @@ use tokio::time::Duration;
 
 use super::tenants::Tenant;
 use crate::backend::Backend;
-use crate::local::{LocalBackend, LocalOptions};
+use crate::local::{Bounds, LocalBackend, LocalOptions};
 use crate::microvm::MicrovmBackend;
+
+/// Processes and threads of a thunk on average: `make -j` inside of one, with compilers, has some dozens.
+const PROCESSES: u64 = 256;
 
 /// Makes a pool of guests over a tenant's store.
 pub type Guests = Box<dyn Fn(&Tenant) -> Result<MicrovmBackend, String> + Send + Sync>;
@@ -49,6 +52,7 @@ impl Isolation {
                     store: tenant.root.clone(),
                     jobserver: None,
                     user: tenant.user,
+                    bounds: Some(bounds(slots)),
                 };
                 let started = LocalBackend::start(options);
                 started.map(Place::Sandbox).map_err(|e: io::Error| format!("starting a worker: {e}"))
@@ -56,6 +60,13 @@ impl Isolation {
             Self::Microvm(make) => make(tenant).map(Box::new).map(Place::Guests),
         }
     }
+}
+
+/// What a worker and its sandboxes may take together: a bomb meets it, and the machine keeps an eighth of its memory.
+fn bounds(slots: usize) -> Bounds {
+    let info = rustix::system::sysinfo();
+    let memory = info.totalram.saturating_mul(u64::from(info.mem_unit));
+    Bounds { processes: 1024 + PROCESSES * slots as u64, memory: memory / 8 * 7 }
 }
 
 /// A place for one program of one tenant.

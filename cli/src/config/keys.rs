@@ -6,8 +6,8 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
-    Addresses, ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When,
-    parse_duration,
+    Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
+    Staging, When, parse_duration,
 };
 use crate::capture::Selection;
 
@@ -141,6 +141,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("mode", Some("GGR_MODE"), Some("--mode"), SAFE,
         "whether a call may be answered before it ran", "`lazy` or `wait`",
         field!(mode, |raw| Mode::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("network", Some("GGR_NETWORK"), None, SAFE,
+        "what network thunks see: none, one that they share, or one of their own; nothing leads out", "`none`, `tenant` or `own`",
+        field!(network, |raw| NetworkClass::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("output-limit", None, None, SAFE,
         "bytes that a thunk may leave behind; 0 for no limit", "a size such as `8G`",
         field!(output_limit, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),

@@ -12,7 +12,8 @@ use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
 use super::value::{
-    Addresses, ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, When,
+    Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
+    Staging, When,
 };
 use crate::capture::Selection;
 use crate::env::Environment;
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) memory_limit: Sourced<ByteSize>,
     /// Whether a call may be answered before it ran.
     pub(crate) mode: Sourced<Mode>,
+    /// What network thunks see.
+    pub(crate) network: Sourced<NetworkClass>,
     /// Bytes that a thunk may leave behind; 0 for no limit.
     pub(crate) output_limit: Sourced<ByteSize>,
     /// The progress line.
@@ -111,6 +114,7 @@ impl Config {
             max_cache: Sourced::default_of(ByteSize(20 << 30)),
             memory_limit: Sourced::default_of(ByteSize(limits.memory)),
             mode: Sourced::default_of(Mode::Lazy),
+            network: Sourced::default_of(NetworkClass::None),
             output_limit: Sourced::default_of(ByteSize(limits.output)),
             progress: Sourced::default_of(When::Auto),
             quiet: Sourced::default_of(false),
@@ -201,6 +205,7 @@ impl Config {
             wall: self.time_limit.value,
             memory: self.memory_limit.value.0,
             output: self.output_limit.value.0,
+            network: self.network.value.class(),
         }
     }
 }

@@ -236,6 +236,29 @@ words! {
 }
 
 words! {
+    /// What network thunks see.
+    NetworkClass {
+        /// None.
+        None = "none",
+        /// One for all of a worker's thunks.
+        Tenant = "tenant",
+        /// One for each.
+        Own = "own",
+    }
+}
+
+impl NetworkClass {
+    /// As a thunk's limits say it.
+    pub(super) fn class(self) -> ggr_ir::Network {
+        match self {
+            Self::None => ggr_ir::Network::None,
+            Self::Tenant => ggr_ir::Network::Tenant,
+            Self::Own => ggr_ir::Network::Own,
+        }
+    }
+}
+
+words! {
     /// How many thunks a compiler call becomes.
     Staging {
         /// One.

@@ -13,7 +13,7 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this format. A function answers the version that it was built with, and no other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest message, in bytes of JSON: Lambda's bound on a synchronous payload, both ways.
 pub const MAX_MESSAGE: usize = 6 << 20;
@@ -175,7 +175,7 @@ mod tests {
         cut.push_str("\"}");
         assert!(decode::<Answer>(cut.as_bytes()).is_err());
         let bomb = zstd::bulk::compress(&vec![0; MAX_BODY as usize + 1], 1).unwrap();
-        let bomb = format!(r#"{{"ggr":1,"body":"{}"}}"#, STANDARD.encode(bomb));
+        let bomb = format!(r#"{{"ggr":2,"body":"{}"}}"#, STANDARD.encode(bomb));
         assert!(matches!(decode::<Answer>(bomb.as_bytes()), Err(MessageError::Damaged(_))));
     }
 }

@@ -2,5 +2,6 @@
 
 mod faults;
 mod harness;
+mod hostile;
 mod place;
 mod tenants;
