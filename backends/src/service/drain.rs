@@ -13,13 +13,20 @@ const QUIET: Duration = Duration::from_millis(500);
 pub(super) struct Drain {
     begun: AtomicBool,
     busy: watch::Sender<usize>,
+    /// How many wait to be told that it is done.
+    asked: watch::Sender<usize>,
     /// Told when it begins.
     start: watch::Sender<bool>,
 }
 
 impl Drain {
     pub(super) fn new() -> Self {
-        Self { begun: AtomicBool::new(false), busy: watch::channel(0).0, start: watch::channel(false).0 }
+        Self {
+            begun: AtomicBool::new(false),
+            busy: watch::channel(0).0,
+            asked: watch::channel(0).0,
+            start: watch::channel(false).0,
+        }
     }
 
     /// Takes no more jobs from now on.
@@ -41,8 +48,17 @@ impl Drain {
 
     /// Counts something that is finished also while the service drains.
     pub(super) fn stay(&self) -> Busy<'_> {
-        self.busy.send_modify(|count| *count += 1);
-        Busy(self)
+        Busy::of(&self.busy)
+    }
+
+    /// Counts somebody who waits to be told that it is [done](Self::done), until the answer is dropped.
+    pub(super) fn ask(&self) -> Busy<'_> {
+        Busy::of(&self.asked)
+    }
+
+    /// Waits until all who [asked](Self::ask) have been told.
+    pub(super) async fn told(&self) {
+        let _ = self.asked.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Waits until draining has begun.
@@ -63,11 +79,18 @@ impl Drain {
 }
 
 /// Something that keeps a service from ending, until it is dropped.
-pub(super) struct Busy<'a>(&'a Drain);
+pub(super) struct Busy<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Busy<'a> {
+    fn of(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.busy.send_modify(|count| *count -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

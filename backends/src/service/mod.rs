@@ -194,6 +194,7 @@ impl Service {
         tasks.spawn(accept(listener, Arc::clone(&shared)));
         shared.drain.wait_begun().await;
         shared.drain.done().await;
+        let _ = tokio::time::timeout(FLUSH, shared.drain.told()).await;
         // Its connections go with it; what they have still to say is in the writers' queues.
         tasks.shutdown().await;
         let mut writers = std::mem::take(&mut *shared.writers.lock().unwrap_or_else(PoisonError::into_inner));

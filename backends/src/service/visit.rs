@@ -300,6 +300,7 @@ impl Visit {
     }
 
     async fn drain(&self, seq: u64) {
+        let _asked = self.shared.drain.ask();
         let outcome = match self.operator {
             true => {
                 self.shared.drain.begin();
