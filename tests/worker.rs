@@ -168,6 +168,40 @@ fn a_service_that_is_killed_and_started_again_in_mid_build_does_no_harm() {
 }
 
 #[test]
+fn a_service_that_goes_away_in_mid_build_leaves_the_rest_to_this_machine() {
+    let field = Field::new();
+    field.lay(&sources());
+    assert!(field.command("make").arg("-j2").output().unwrap().status.success());
+    let expected = snapshot(&field.tree());
+    field.clear();
+    field.lay(&sources());
+    let mut service = Service::start();
+    let mut build = field
+        .command(ggr())
+        .args(["--backend", &format!("worker={}", service.address()), "make", "-j8"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("a thunk runs", || number(&service.status(), "running") > 0);
+    service.kill();
+    wait_for("the end of the build", || build.try_wait().unwrap().is_some());
+    assert!(build.wait().unwrap().success());
+    let differ = differences(&expected, &snapshot(&field.tree()));
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn sleepers_are_measured_through_a_service() {
+    let field = Field::new();
+    let output = field.command(ggr()).args(["bench", "sleep", "20", "0.2", "--service", "--json"]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(number(&said, "sleepers"), 20);
+}
+
+#[test]
 fn a_service_that_cannot_be_reached_is_named_and_nothing_is_built() {
     let field = Field::new();
     field.lay(&[("Makefile".into(), "all:\n\techo built > built\n".into())]);

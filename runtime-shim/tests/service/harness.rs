@@ -178,6 +178,12 @@ impl Client {
     }
 }
 
+/// Says that a test cannot run here, past what the test harness keeps to itself: `tests/run` counts these lines.
+pub(crate) fn skipped(test: &str, why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
 #[track_caller]
 pub(crate) fn reduced(attempt: &Attempt) -> &Reduction {
     let Outcome::Reduced(reduction) = &attempt.outcome else { panic!("{:?}", attempt.outcome) };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ggr_ir::{InfraFailure, Outcome};
 
-use crate::harness::{ANN, BOB, Running, Setting, eventually};
+use crate::harness::{ANN, BOB, Running, Setting, eventually, skipped};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_thunks_end_as_their_kind_of_failure_and_the_next_one_is_served() {
@@ -73,8 +73,9 @@ async fn sandboxes_stand_in_a_control_group_that_goes_with_their_worker() {
     let group =
         said.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.starts_with("ggr-worker-"));
     let Some(group) = group else {
-        return eprintln!(
-            "SKIPPED sandboxes_stand_in_a_control_group_that_goes_with_their_worker: none can be made here"
+        return skipped(
+            "sandboxes_stand_in_a_control_group_that_goes_with_their_worker",
+            "none can be made here",
         );
     };
     // Its place is not kept, as there is no memory for idle ones.

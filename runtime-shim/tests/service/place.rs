@@ -7,7 +7,7 @@ use ggr_backends::contract::{self, Jobs};
 use ggr_backends::service::Address;
 use ggr_ir::{BlobId, Mode, ObjectStore};
 
-use crate::harness::{ANN, BOB, Client, LIMIT, Running, Setting, eventually, reduced};
+use crate::harness::{ANN, BOB, Client, LIMIT, Running, Setting, eventually, reduced, skipped};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_keeps_the_contract_of_a_backend() {
@@ -73,7 +73,7 @@ async fn a_service_over_tls_takes_those_who_know_its_certificate() {
         .arg(&certificate)
         .output();
     let Ok(made) = made else {
-        return eprintln!("SKIPPED a_service_over_tls_takes_those_who_know_its_certificate: no openssl");
+        return skipped("a_service_over_tls_takes_those_who_know_its_certificate", "no openssl");
     };
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let setting =

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use ggr_backends::service::Sharing;
 use ggr_ir::{BlobId, Entry, InfraFailure, Job, Mode, Outcome, RootPath};
 
-use crate::harness::{ANN, BOB, Client, Running, Setting, reduced};
+use crate::harness::{ANN, BOB, Client, Running, Setting, reduced, skipped};
 
 async fn networked(sharing: Sharing) -> Running {
     Running::with(Setting { network: true, sharing, ..Setting::default() }).await
@@ -57,9 +57,7 @@ async fn a_store_that_is_shared_by_choice_is_read_by_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_tenant_runs_as_a_user_of_its_own_where_the_service_is_root() {
     if !rustix::process::geteuid().is_root() {
-        return eprintln!(
-            "SKIPPED each_tenant_runs_as_a_user_of_its_own_where_the_service_is_root: needs root"
-        );
+        return skipped("each_tenant_runs_as_a_user_of_its_own_where_the_service_is_root", "needs root");
     }
     let service = networked(Sharing::Apart).await;
     let (ann, bob) = (service.client(ANN).await, service.client(BOB).await);

@@ -144,7 +144,8 @@ fn pools(pools: &[PoolStatus]) -> String {
     let mut text = String::new();
     for pool in pools {
         let wanted = pool.hits + pool.misses;
-        let rate = if wanted == 0 { "-".to_owned() } else { format!("{} %", pool.hits * 100 / wanted) };
+        let rate = (pool.hits * 100).checked_div(wanted);
+        let rate = rate.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %"));
         let _ = writeln!(
             text,
             "{} {}: {}, {} running, ready {} of {wanted} times ({rate}); {}: {}kept for {:.0} s",
