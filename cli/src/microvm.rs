@@ -141,7 +141,7 @@ pub(crate) async fn guests(context: &Context, slots: usize, dir: &Path) -> Resul
     }
     let (image, qemu) = (parts.image(accelerator)?, parts.qemu);
     Ok(Box::new(move |tenant| {
-        let directory = tenant.root.join("images");
+        let directory = tenant.root.join("memo/images");
         make_private(&directory).map_err(|e| format!("`{}`: {e}", directory.display()))?;
         let (vmm, store) = (Arc::new(qemu.clone()), Arc::clone(&tenant.store));
         let image = Image { directory, ..image.clone() };

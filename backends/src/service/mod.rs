@@ -62,6 +62,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// What is written when a service ends has this long to go out.
 const FLUSH: Duration = Duration::from_secs(5);
 
+/// Stores are collected so often.
+const COLLECT: Duration = Duration::from_secs(3600);
+
 /// After an error of `accept` (no descriptors left) it is tried again then.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -84,6 +87,8 @@ pub struct ServiceOptions {
     pub isolation: Isolation,
     /// What idle places take.
     pub memory: Memory,
+    /// Bytes that each tenant's store may take; what was used longest ago goes first.
+    pub store_limit: u64,
 }
 
 /// What all connections share.
@@ -100,6 +105,7 @@ struct Shared {
     waiting: AtomicU32,
     answered: AtomicU64,
     writers: Mutex<JoinSet<()>>,
+    store_limit: u64,
 }
 
 /// A service that listens.
@@ -144,7 +150,17 @@ impl Service {
     /// # Errors
     /// In words for the user.
     pub async fn open(options: ServiceOptions) -> io::Result<Self> {
-        let ServiceOptions { listen, certificate, tokens, dir, sharing, slots, isolation, memory } = options;
+        let ServiceOptions {
+            listen,
+            certificate,
+            tokens,
+            dir,
+            sharing,
+            slots,
+            isolation,
+            memory,
+            store_limit,
+        } = options;
         if tokens.is_none() && !matches!(listen, Address::Unix(_)) {
             return Err(io::Error::other("a service that listens on the network needs a file of tokens"));
         }
@@ -165,6 +181,7 @@ impl Service {
             waiting: AtomicU32::new(0),
             answered: AtomicU64::new(0),
             writers: Mutex::default(),
+            store_limit,
         });
         let (listener, address) = bind(listen, certificate).await?;
         Ok(Self { listener, shared, address })
@@ -192,6 +209,7 @@ impl Service {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared.pools).keep());
         tasks.spawn(accept(listener, Arc::clone(&shared)));
+        tasks.spawn(collect(Arc::clone(&shared)));
         shared.drain.wait_begun().await;
         shared.drain.done().await;
         let _ = tokio::time::timeout(FLUSH, shared.drain.told()).await;
@@ -292,6 +310,16 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
     }
 }
 
+/// Keeps tenants' stores within their limit, now and every [`COLLECT`], for ever.
+async fn collect(shared: Arc<Shared>) {
+    loop {
+        let shared = Arc::clone(&shared);
+        // What fails now is tried again the next time; a full disk is told by the jobs.
+        let _ = tokio::task::spawn_blocking(move || shared.tenants.collect(shared.store_limit)).await;
+        tokio::time::sleep(COLLECT).await;
+    }
+}
+
 impl Shared {
     /// Who shows this token, or is at the other end of a Unix socket.
     fn identify(&self, token: &str, peer: Option<u32>) -> Option<Identity> {
@@ -325,6 +353,10 @@ impl Shared {
             Err(why) => return attempt(Outcome::Infra(InfraFailure::Sandbox(why))),
         };
         let mut attempt = lent.run(&job).await;
+        if let Outcome::Infra(InfraFailure::InputsMissing(lost)) = &attempt.outcome {
+            // They were seen, and have been collected since: the client is to be told so when it asks.
+            lost.iter().for_each(|id| tenant.store.forget(*id));
+        }
         attempt.timings.queued += queued;
         drop((lent, permit));
         self.answered.fetch_add(1, Ordering::Relaxed);

@@ -9,8 +9,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use crate::store::FsStore;
+use ggr_ir::repo::Repo;
+
+use crate::store::{FsStore, gc};
 
 /// Whether tenants share a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -99,6 +102,17 @@ impl Tenants {
         Ok(tenant)
     }
 
+    /// Brings each store back to `limit`. What was used in the last minutes stays; what a client believes to be here and is
+    /// not, it sends again.
+    pub(super) fn collect(&self, limit: u64) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for root in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+            if let Ok(repo) = Repo::find_or_create(Some(&root), &root) {
+                let _ = gc::collect(&repo, limit, SystemTime::now(), |_| {});
+            }
+        }
+    }
+
     fn open(&self, name: &str) -> io::Result<Tenant> {
         let (root, user) = match self.sharing {
             Sharing::Shared => (self.dir.join("shared.all"), None),
@@ -118,7 +132,8 @@ impl Tenants {
 fn lay_out(root: &Path, user: Option<u32>) -> io::Result<()> {
     let blobs = root.join("blobs");
     let shards = (0..=255).map(|byte| blobs.join(format!("{byte:02x}")));
-    for dir in [root.to_owned(), root.join("tmp"), blobs.clone()].into_iter().chain(shards) {
+    let tops = ["tmp", "sandboxes"].map(|name| root.join(name));
+    for dir in [root.to_owned(), blobs.clone()].into_iter().chain(tops).chain(shards) {
         fs::create_dir_all(&dir)?;
         chown(&dir, user, user)?;
     }
@@ -149,6 +164,21 @@ mod tests {
             assert_eq!(ann.root.metadata().unwrap().mode() & 0o777, 0o700);
             assert!(Arc::ptr_eq(&ann, &tenants.tenant("ann").unwrap()));
         }
+    }
+
+    #[test]
+    fn a_store_is_brought_back_to_its_limit_and_what_was_just_used_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let tenants = Tenants::new(dir.path(), Sharing::Apart).unwrap();
+        let ann = tenants.tenant("ann").unwrap();
+        let id = ann.store.put_bytes(&[7; 100_000]).unwrap();
+        tenants.collect(1);
+        ann.store.forget(id);
+        assert!(ann.store.contains(id).unwrap(), "it may be an input of what runs");
+        let repo = Repo::find_or_create(Some(&ann.root), &ann.root).unwrap();
+        gc::collect(&repo, 1, SystemTime::now() + 2 * gc::MARGIN, |_| {}).unwrap();
+        ann.store.forget(id);
+        assert!(!ann.store.contains(id).unwrap());
     }
 
     #[test]

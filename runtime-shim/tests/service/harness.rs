@@ -88,6 +88,7 @@ impl Running {
             slots: setting.slots,
             isolation: Isolation::Sandbox(workers()),
             memory: Memory { each: 16 << 20, bound: setting.memory },
+            store_limit: 1 << 30,
         };
         // One that was just ended may not have let go of the address.
         let mut opened = Service::open(options()).await;

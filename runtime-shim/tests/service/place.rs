@@ -56,7 +56,9 @@ async fn a_blob_that_the_service_has_lost_is_sent_again() {
     assert_eq!(client.stdout(&client.sh("cat in", &[]).await), "in");
     let theirs = ggr_backends::store::FsStore::new(&service.tenant("local"));
     std::fs::remove_file(theirs.path(BlobId::of(b"in"))).unwrap();
-    assert_eq!(client.stdout(&client.sh("cat in in", &[]).await), "inin");
+    // At another path: the old one still stands in a prepared root.
+    client.kit.bytes("/work/again", b"in", Mode::Regular).unwrap();
+    assert_eq!(client.stdout(&client.sh("cat again", &[]).await), "in");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ const MEMORY_PART: u64 = 4;
 /// Run thunks of others in sandboxes that are kept ready
 ///
 /// `--slots` says how many run side by side, `--isolation sandbox` or `microvm` in what, `--dir` where the tenants' stores
-/// are. On SIGTERM what runs is finished first; SIGINT, or a second SIGTERM, ends at once.
+/// are, `--max-cache` what each may take. On SIGTERM what runs is finished first; SIGINT, or a second SIGTERM, ends at once.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Where to listen: `unix:PATH`, or HOST:PORT, which needs a token file [default: a socket in the directory]
@@ -78,6 +78,7 @@ async fn serve(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         slots,
         isolation,
         memory,
+        store_limit: context.config.max_cache.value.0,
     });
     let service = opened.await.map_err(|e| failed("serve", e))?;
     if let Some(why) = service.one_user() {
