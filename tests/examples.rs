@@ -41,6 +41,11 @@ fn cmake_and_ninja() {
 }
 
 #[test]
+fn thunks_at_a_service() {
+    check("worker", "hello, worker");
+}
+
+#[test]
 fn what_ggr_knows_of_a_build() {
     check("explore", "hello, graph");
 }

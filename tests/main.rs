@@ -15,3 +15,4 @@ mod s3;
 mod shared_cache;
 mod twin;
 mod usage;
+mod worker;

@@ -42,8 +42,8 @@ pub(crate) struct Global {
     /// Go to this directory first
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub(crate) directory: Option<PathBuf>,
-    /// Where thunks run: `local` (sandboxes on this machine), `microvm` (sandboxes in guests of QEMU), `lambda`, or
-    /// `local,lambda` (here first)
+    /// Where thunks run: `local` or `sandbox` (sandboxes on this machine), `microvm` (sandboxes in guests of QEMU), `lambda`,
+    /// `worker=ADDRESS` (a `ggr worker serve`), or several, as `local,lambda` (here first)
     #[arg(long, value_name = "NAME", global = true)]
     backend: Option<OsString>,
     /// The repository, in place of the nearest `.ggr`
@@ -73,7 +73,7 @@ pub(crate) struct Global {
     /// How tool calls are caught: `auto`, `mount`, `path` or `off`
     #[arg(long, value_name = "HOW", global = true)]
     intercept: Option<OsString>,
-    /// How thunks on this machine are kept apart: `auto`, `namespaces` or `plain`
+    /// How thunks on this machine are kept apart: `auto`, `namespaces` (or `sandbox`) or `plain`
     #[arg(long, value_name = "HOW", global = true)]
     isolation: Option<OsString>,
     /// Size limit of the store, as 10G

@@ -40,6 +40,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_MAX_CACHE", help: "size limit of the store (as --max-cache)" },
     Variable { name: "GGR_MAX_COST", help: "US dollars for Lambda, then local (as --max-cost)" },
     Variable { name: "GGR_MODE", help: "lazy or wait (as --mode)" },
+    Variable { name: "GGR_NETWORK", help: "what network thunks see: none, tenant or own" },
     Variable { name: "GGR_PROGRESS", help: "auto, always or never (as --progress)" },
     Variable { name: "GGR_QUIET", help: "true: print nothing of our own but errors (as --quiet)" },
     Variable {
@@ -57,6 +58,10 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_STORE_WAIT", help: "how long a build that has ended waits for its uploads" },
     Variable { name: "GGR_TRACE_OUT", help: "file for a Chrome trace (as --trace-out)" },
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
+    Variable { name: "GGR_WORKER", help: "addresses of services that run thunks" },
+    Variable { name: "GGR_WORKER_CA", help: "certificates that services are trusted by (PEM)" },
+    Variable { name: "GGR_WORKER_TOKEN", help: "the token for services" },
+    Variable { name: "GGR_WORKER_TOKEN_FILE", help: "the file with the token for services" },
     Variable {
         name: "HOME",
         help: "where the user's configuration and cache are, without the XDG variables",

@@ -68,7 +68,7 @@ fn worker_options(args: &[OsString]) -> Option<WorkerOptions> {
             "--isolation" => {
                 isolation = match value.to_str()? {
                     "auto" => Isolation::Auto,
-                    "namespaces" => Isolation::Namespaces,
+                    "namespaces" | "sandbox" => Isolation::Namespaces,
                     "plain" => Isolation::Plain,
                     _ => return None,
                 }

@@ -16,6 +16,7 @@ mod microvm;
 mod places;
 mod report;
 mod run;
+mod service;
 mod shared;
 
 fn main() -> ExitCode {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ggr_backends::microvm::{
     Accelerator, Counts, Image, Kernel, MicrovmBackend, MicrovmOptions, PATIENCE, Qemu,
 };
+use ggr_backends::service::Guests;
 use ggr_backends::store::FsStore;
 use ggr_models::toolchain::elf;
 
@@ -22,7 +23,7 @@ use crate::commands::Context;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// Bytes of memory of a guest. What none of them touches costs nothing.
-const MEMORY: u64 = 1 << 30;
+pub(crate) const MEMORY: u64 = 1 << 30;
 
 /// A guest under a KVM that works is up in well under a second; one under a KVM that only seems to work never is.
 const KVM_LIMIT: Duration = Duration::from_secs(10);
@@ -125,6 +126,27 @@ pub(crate) async fn start(
         context.note(&format!("guests run without KVM, 5 to 15 times slower: {why}"));
     }
     Ok(parts.backend(parts.image(accelerator)?, slots, store))
+}
+
+/// How a service makes pools of guests, each with templates of its own: they hold what the tenant's jobs read.
+///
+/// # Errors
+/// Why there can be none, in words for the user.
+pub(crate) async fn guests(context: &Context, slots: usize, dir: &Path) -> Result<Guests, String> {
+    let parts = Parts::find(context)?;
+    let store = Arc::new(FsStore::new(&dir.join("try-store")));
+    let (accelerator, why) = parts.accelerator(&store).await;
+    if let Some(why) = why {
+        context.note(&format!("guests run without KVM, 5 to 15 times slower: {why}"));
+    }
+    let (image, qemu) = (parts.image(accelerator)?, parts.qemu);
+    Ok(Box::new(move |tenant| {
+        let directory = tenant.root.join("memo/images");
+        make_private(&directory).map_err(|e| format!("`{}`: {e}", directory.display()))?;
+        let (vmm, store) = (Arc::new(qemu.clone()), Arc::clone(&tenant.store));
+        let image = Image { directory, ..image.clone() };
+        Ok(MicrovmBackend::new(MicrovmOptions { vmm, image, slots, patience: PATIENCE, store }))
+    }))
 }
 
 /// What the pool did, for the summary; nothing if it did nothing.

@@ -10,6 +10,7 @@ use ggr_backends::jobserver::Jobserver;
 use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, Spending, connect};
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::microvm::MicrovmBackend;
+use ggr_backends::remote::RemoteBackend;
 use ggr_backends::standby::Standby;
 use ggr_backends::store::FsStore;
 use ggr_backends::twice::Twice;
@@ -22,6 +23,7 @@ use crate::config::{ByteSize, Isolation};
 use crate::error::Error;
 use crate::microvm;
 use crate::report::{Event, Reporter};
+use crate::service;
 
 /// Lambda gives a function 1,000 environments each 10 seconds, so there is a function for each 1,000 thunks at once.
 const ENVIRONMENTS: usize = 1000;
@@ -59,7 +61,7 @@ pub(crate) async fn open(
     reporter: &Reporter,
     durations: &Arc<Mutex<Durations>>,
 ) -> Result<Opened, Error> {
-    let places = context.config.backend.value;
+    let places = &context.config.backend.value;
     let jobserver = jobserver(context);
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     let (mut pool, mut guests) = (Weak::new(), None);
@@ -89,6 +91,9 @@ pub(crate) async fn open(
             Err(error) => return Err(error),
         }
     }
+    let services = services(context, store).await?;
+    let remote = functions.is_some() || !services.is_empty();
+    backends.extend(services);
     let mut standby = None;
     if functions.is_some() && !places.local {
         // What Lambda cannot take, has given up, or is not to be paid for, is finished here.
@@ -106,8 +111,37 @@ pub(crate) async fn open(
     // The only place: if it runs nothing, there is nowhere to run.
     let alone = move || plain.clone().or_else(|| Weak::upgrade(&asked)?.runs_nothing());
     let nowhere: Box<dyn Fn() -> Option<String> + Send + Sync> =
-        if functions.is_some() { Box::new(|| None) } else { Box::new(alone) };
+        if remote { Box::new(|| None) } else { Box::new(alone) };
     Ok(Opened { backends, local: pool, guests, functions, standby, jobserver, nowhere })
+}
+
+/// Services, each a place of its own. One that cannot be reached is an error if there is no other place.
+async fn services(context: &Context, store: &Arc<FsStore>) -> Result<Vec<Arc<dyn Backend>>, Error> {
+    let places = &context.config.backend.value;
+    let named = places.worker.then_some(&context.config.worker.value.0);
+    if named.is_some_and(Vec::is_empty) {
+        return Err(Error::Usage {
+            message: "`--backend worker` names no service".into(),
+            hint: "`--backend worker=ADDRESS`, the setting `worker` or GGR_WORKER says which".into(),
+        });
+    }
+    let mut opened: Vec<Arc<dyn Backend>> = Vec::new();
+    let mut failed = None;
+    for address in named.into_iter().flatten().chain(&places.at.0) {
+        match RemoteBackend::connect(service::options(context, address)?, Arc::clone(store)).await {
+            Ok(backend) => opened.push(Arc::new(backend)),
+            Err(why) => {
+                context.note(&format!("a service is left out: {why}"));
+                failed = Some(why);
+            }
+        }
+    }
+    match failed {
+        Some(why) if opened.is_empty() && !(places.local || places.lambda) => {
+            Err(Error::Host { doing: "reach a service".into(), source: std::io::Error::other(why) })
+        }
+        _ => Ok(opened),
+    }
 }
 
 fn local(
@@ -115,12 +149,22 @@ fn local(
     store: &FsStore,
     jobserver: Option<Jobserver>,
 ) -> Result<Arc<LocalBackend>, Error> {
-    let isolation = context.config.isolation.value.word();
+    let isolation = match context.config.isolation.value {
+        Isolation::Microvm => {
+            return Err(Error::Usage {
+                message: "`--isolation microvm` is for `ggr worker serve`".into(),
+                hint: "a build's own guests are had with `--backend microvm`".into(),
+            });
+        }
+        other => other.word(),
+    };
     let local = LocalBackend::start(LocalOptions {
         command: ["/proc/self/exe", "worker", "--isolation", isolation].map(Into::into).to_vec(),
         slots: context.config.slots.value.get(),
         store: store.local_root().expect("this store is on this machine").to_owned(),
         jobserver,
+        user: None,
+        bounds: None,
     });
     let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
     Ok(Arc::new(local))

@@ -22,7 +22,7 @@ use ggr_backends::store::shared::TieredCache;
 use ggr_backends::store::{FsStore, verify};
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
-use ggr_ir::{Limits, StoreError};
+use ggr_ir::StoreError;
 use ggr_models::Models;
 
 use crate::capture::{Capture, Diversion};
@@ -131,7 +131,7 @@ impl Workshop {
             driver: driver.clone(),
             reporter: reporter.clone(),
             slots,
-            limits: limits(context),
+            limits: config.limits(),
             nowhere: opened.nowhere,
             lazy: config.mode.value == Mode::Lazy || purpose == Purpose::Trace,
             trace: purpose == Purpose::Trace,
@@ -270,15 +270,6 @@ fn check_readable(blobs: &Path) -> Result<(), Error> {
 fn restrict(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-}
-
-fn limits(context: &Context) -> Limits {
-    let config = &context.config;
-    Limits {
-        wall: config.time_limit.value,
-        memory: config.memory_limit.value.0,
-        output: config.output_limit.value.0,
-    }
 }
 
 /// Looks for blobs that a crash of the machine has taken. A repository that cannot be listed is found out soon enough.

@@ -29,6 +29,18 @@ pub enum Kind {
     Other,
 }
 
+/// What network a program sees. Nothing leads out of any of them.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
+pub enum Network {
+    /// None: not even a loopback that is up.
+    #[default]
+    None,
+    /// One that the worker's programs of this class share: they may meet each other, and each other's ports.
+    Tenant,
+    /// One of its own, for programs that bind fixed ports.
+    Own,
+}
+
 /// Bounds on one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Limits {
@@ -38,12 +50,15 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes that it may leave behind in all; 0 for no bound.
     pub output: u64,
+    /// The network that the program sees. Here and not in the thunk: a thunk that needed another network would not be one
+    /// whose result can be kept.
+    pub network: Network,
 }
 
 impl Default for Limits {
     /// 15 minutes as on Lambda; no bound on memory; 8 GiB of output.
     fn default() -> Self {
-        Self { wall: Duration::from_secs(900), memory: 0, output: 8 << 30 }
+        Self { wall: Duration::from_secs(900), memory: 0, output: 8 << 30, network: Network::None }
     }
 }
 

@@ -19,7 +19,7 @@ pub mod thunk;
 mod testing;
 
 pub use hash::{BlobId, Hash, ParseIdError, ThunkId};
-pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Outcome, Timings, ToolFailure};
+pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Network, Outcome, Timings, ToolFailure};
 pub use path::{PathError, RootPath};
 pub use reduction::{OutputEntry, Reduction};
 pub use store::{Lookup, ObjectStore, ReductionCache, StoreError};

@@ -174,7 +174,7 @@ async fn an_answer_that_is_cut_off_foreign_or_of_another_version_is_not_believed
     check(whole[..whole.len() - 30].to_owned(), |f| matches!(f, InfraFailure::WorkerDied(_))).await;
     check(reply("200 OK", "", "null"), |f| matches!(f, InfraFailure::WorkerDied(_))).await;
     check(
-        reply("200 OK", "", r#"{"ggr": 2}"#),
+        reply("200 OK", "", r#"{"ggr": 99}"#),
         |f| matches!(f, InfraFailure::Closed(text) if text.contains("another version")),
     )
     .await;

@@ -8,6 +8,7 @@
 //! **Invariant:** no worker outlives the backend: it is told to end when the backend is dropped, killed if it does not,
 //! and killed by the kernel when this process dies.
 
+mod cgroup;
 mod process;
 mod shared;
 
@@ -22,11 +23,12 @@ use std::thread::JoinHandle;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::protocol::worker::Hello;
-use ggr_ir::{Attempt, InfraFailure, Job, Outcome, Timings};
+use ggr_ir::{Attempt, InfraFailure, Job, Network, Outcome, Timings};
 use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
 use crate::jobserver::Jobserver;
+pub use cgroup::Bounds;
 use shared::Shared;
 
 /// How a local pool is started.
@@ -40,6 +42,10 @@ pub struct LocalOptions {
     pub store: PathBuf,
     /// The make whose recipe we are, if any: each job beyond the first takes one of its tokens.
     pub jobserver: Option<Jobserver>,
+    /// The user and group that the worker runs as, who owns the store; this process's own if none. Needs root.
+    pub user: Option<u32>,
+    /// Bounds on the worker with all of its sandboxes.
+    pub bounds: Option<Bounds>,
 }
 
 /// A pool of sandboxes on this machine.
@@ -69,7 +75,7 @@ impl LocalBackend {
         let shared = Arc::new(Shared::new());
         let thread = std::thread::Builder::new().name("ggr-local".to_owned()).spawn({
             let shared = shared.clone();
-            move || process::supervise(&shared, &command)
+            move || process::supervise(&shared, &command, options.user, options.bounds)
         })?;
         Ok(Self {
             shared,
@@ -95,6 +101,16 @@ impl LocalBackend {
     }
 
     async fn attempt(&self, job: &Job) -> Result<Attempt, InfraFailure> {
+        let attempt = self.once(job).await?;
+        if job.limits.network == Network::Tenant && port_was_taken(&attempt) {
+            let mut alone = job.clone();
+            alone.limits.network = Network::Own;
+            return self.once(&alone).await;
+        }
+        Ok(attempt)
+    }
+
+    async fn once(&self, job: &Job) -> Result<Attempt, InfraFailure> {
         let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
         let token = match &self.jobserver {
             Some(jobserver) => Some(jobserver.acquire().await),
@@ -143,4 +159,14 @@ impl Drop for LocalBackend {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether a program failed because somebody else had its port. The kernel tells only the program (`EADDRINUSE`), and what
+/// that says is one of these in every runtime that was looked at; without a word of it the failure stands.
+fn port_was_taken(attempt: &Attempt) -> bool {
+    let Outcome::ToolFailed(failure) = &attempt.outcome else { return false };
+    [&failure.stderr, &failure.stdout].iter().any(|stream| {
+        let text = String::from_utf8_lossy(stream).to_ascii_lowercase();
+        text.contains("address already in use") || text.contains("eaddrinuse")
+    })
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ggr_ir::protocol::worker::{self, Hello, Response, VERSION};
 use rustix::fs::MemfdFlags;
 
+use super::cgroup::{Bounds, Cgroup};
 use super::shared::{Connection, Shared};
 use crate::sys;
 
@@ -37,13 +38,13 @@ const READ: usize = 64 * 1024;
 
 /// Runs workers one after the other until the pool closes. Stays on one thread, as the kernel sends the death signal
 /// when the *thread* that forked ends (prctl(2), `PR_SET_PDEATHSIG`).
-pub(super) fn supervise(shared: &Shared, command: &[OsString]) {
+pub(super) fn supervise(shared: &Shared, command: &[OsString], user: Option<u32>, bounds: Option<Bounds>) {
     let mut deaths = 0;
     if !shared.wait_until_wanted() {
         return shared.give_up("the local pool has been closed");
     }
     loop {
-        let (why, answered) = match Worker::start(command) {
+        let (why, answered) = match Worker::start(command, user, bounds) {
             Ok(worker) => worker.serve(shared),
             Err(e) => (format!("`{}` could not be started: {e}", command[0].to_string_lossy()), false),
         };
@@ -65,10 +66,12 @@ struct Worker {
     child: Child,
     socket: UnixStream,
     stderr: File,
+    /// Removed after the process, which `serve` waits for.
+    _cgroup: Option<Cgroup>,
 }
 
 impl Worker {
-    fn start(command: &[OsString]) -> io::Result<Self> {
+    fn start(command: &[OsString], user: Option<u32>, bounds: Option<Bounds>) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         let stderr = File::from(rustix::fs::memfd_create("ggr-worker-stderr", MemfdFlags::CLOEXEC)?);
         rustix::fs::fcntl_setfl(&stderr, rustix::fs::OFlags::APPEND)?;
@@ -83,8 +86,17 @@ impl Worker {
             .stderr(stderr.try_clone()?)
             // A Ctrl-C at the terminal is for us to handle.
             .process_group(0);
+        if let Some(id) = user {
+            // All other groups go too (`Command::uid` as root).
+            process.uid(id).gid(id);
+        }
         sys::die_with_parent(&mut process);
-        Ok(Self { child: process.spawn()?, socket, stderr })
+        let cgroup = bounds.map(Cgroup::make);
+        let child = process.spawn()?;
+        if let Some(cgroup) = &cgroup {
+            cgroup.add(child.id());
+        }
+        Ok(Self { child, socket, stderr, _cgroup: cgroup })
     }
 
     /// Serves until the worker is gone. Says why it is, and whether it ever answered a job.

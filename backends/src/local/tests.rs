@@ -45,8 +45,15 @@ fn start(mode: &str, slots: usize) -> LocalBackend {
         exe.display()
     );
     let command = ["/bin/sh", "-c", &script, "sh"].map(Into::into).to_vec();
-    LocalBackend::start(LocalOptions { command, slots, store: "/nonexistent".into(), jobserver: None })
-        .unwrap()
+    LocalBackend::start(LocalOptions {
+        command,
+        slots,
+        store: "/nonexistent".into(),
+        jobserver: None,
+        user: None,
+        bounds: None,
+    })
+    .unwrap()
 }
 
 fn attempt(outcome: Outcome) -> Attempt {
@@ -163,6 +170,8 @@ async fn a_program_that_is_not_there_is_named() {
         slots: 1,
         store: "/".into(),
         jobserver: None,
+        user: None,
+        bounds: None,
     };
     let why = LocalBackend::start(options).unwrap().ready().await.unwrap_err();
     assert!(why.contains("/nonexistent/ggr"), "{why}");
@@ -189,7 +198,8 @@ fn a_pool_that_nobody_uses_starts_no_worker() {
     let dir = tempfile::tempdir().unwrap();
     let mark = dir.path().join("started");
     let command = ["/bin/sh", "-c", &format!("touch {}", mark.display())].map(Into::into).to_vec();
-    let options = LocalOptions { command, slots: 1, store: "/".into(), jobserver: None };
+    let options =
+        LocalOptions { command, slots: 1, store: "/".into(), jobserver: None, user: None, bounds: None };
     drop(LocalBackend::start(options).unwrap());
     assert!(!mark.exists());
 }

@@ -6,6 +6,7 @@ mod keepalive;
 pub(crate) mod launcher;
 mod model;
 mod net;
+mod service;
 mod start;
 mod store;
 
@@ -46,6 +47,9 @@ enum What {
         /// How long each sleeps, as for sleep(1)
         #[arg(default_value = "2")]
         time: String,
+        /// Through a `ggr worker serve` that is started for it
+        #[arg(long)]
+        service: bool,
     },
     Launcher(launcher::Args),
     Model(model::Args),
@@ -61,7 +65,7 @@ enum What {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     match &args.what {
         What::Scale { thunks } => scale(context, *thunks),
-        What::Sleep { sleepers, time } => sleep(context, *sleepers, time),
+        What::Sleep { sleepers, time, service } => sleep(context, *sleepers, time, *service),
         What::Launcher(args) => launcher::run(context, args),
         What::Model(args) => model::run(context, args),
         What::Net(args) => net::run(context, args),
@@ -107,10 +111,13 @@ fn scale(context: &Context, thunks: u64) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sleep(context: &Context, count: u64, time: &str) -> Result<ExitCode, Error> {
+fn sleep(context: &Context, count: u64, time: &str, service: bool) -> Result<ExitCode, Error> {
     let repo = context.repository_or_new()?;
-    let slept = sleepers(&mut worker(count, repo.root()), repo.root(), count, time)
-        .map_err(|source| Error::Host { doing: format!("run {count} sleepers"), source })?;
+    let slept = match service {
+        true => crate::run::runtime()?.block_on(service::sleepers(repo.root(), count, time)),
+        false => sleepers(&mut worker(count, repo.root()), repo.root(), count, time),
+    };
+    let slept = slept.map_err(|source| Error::Host { doing: format!("run {count} sleepers"), source })?;
     if context.json.is_some() {
         context.print_json(&json!({
             "sleepers": count,

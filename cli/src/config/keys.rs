@@ -6,8 +6,8 @@ use std::path::Path;
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
-    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, StoreMode, StorePlace,
-    When, parse_duration,
+    Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
+    Staging, StoreMode, StorePlace, When, parse_duration,
 };
 use crate::capture::Selection;
 
@@ -100,7 +100,7 @@ const UNSAFE: bool = false;
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = &[
     key!("backend", Some("GGR_BACKEND"), Some("--backend"), UNSAFE,
-        "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda` or `local,lambda`",
+        "where thunks run; of several, the first is filled first", "`local`, `microvm`, `lambda`, `worker`, `worker=ADDRESS` or several, as `local,lambda`",
         field!(backend, |raw| Places::parse(raw.text()?)?, |value| value.to_string())),
     key!("capture", Some("GGR_CAPTURE"), Some("--capture"), UNSAFE,
         "programs without a model whose runs are recorded", "`auto`, `all`, `off`, or program names (`auto,xxd`)",
@@ -121,7 +121,7 @@ pub(crate) static KEYS: &[Key] = &[
         "how tool calls are caught", "`auto`, `mount`, `path` or `off`",
         field!(intercept, |raw| Intercept::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("isolation", Some("GGR_ISOLATION"), Some("--isolation"), UNSAFE,
-        "how thunks on this machine are kept apart", "`auto`, `namespaces` or `plain`",
+        "how thunks on this machine are kept apart", "`auto`, `namespaces` (or `sandbox`), `plain` or, for `ggr worker serve`, `microvm`",
         field!(isolation, |raw| Isolation::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("lambda-endpoint", Some("GGR_LAMBDA_ENDPOINT"), None, UNSAFE,
         "the address of the Lambda service", "a URL",
@@ -159,6 +159,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("mode", Some("GGR_MODE"), Some("--mode"), SAFE,
         "whether a call may be answered before it ran", "`lazy` or `wait`",
         field!(mode, |raw| Mode::parse(raw.text()?)?, |value| value.word().to_owned())),
+    key!("network", Some("GGR_NETWORK"), None, SAFE,
+        "what network thunks see: none, one that they share, or one of their own; nothing leads out", "`none`, `tenant` or `own`",
+        field!(network, |raw| NetworkClass::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("output-limit", None, None, SAFE,
         "bytes that a thunk may leave behind; 0 for no limit", "a size such as `8G`",
         field!(output_limit, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
@@ -195,6 +198,15 @@ pub(crate) static KEYS: &[Key] = &[
     key!("verify-rate", Some("GGR_VERIFY_RATE"), Some("--verify-rate"), SAFE,
         "run one thunk in N twice and compare; 0 for none", "a whole number",
         field!(verify_rate, |raw| raw.text()?.parse::<u32>().ok()?, |value| value.to_string())),
+    key!("worker", Some("GGR_WORKER"), None, UNSAFE,
+        "the services that `--backend worker` means, and that `ggr worker status` asks", "`unix:PATH`, `http://HOST:PORT`, `https://HOST:PORT` or several, separated by commas",
+        field!(worker, |raw| Addresses::parse(raw.text()?)?, |value| value.to_string())),
+    key!("worker-ca", Some("GGR_WORKER_CA"), None, UNSAFE,
+        "certificates that services at `https://` are trusted by (PEM)", "a path",
+        field!(worker_ca, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
+    key!("worker-token-file", Some("GGR_WORKER_TOKEN_FILE"), None, UNSAFE,
+        "the file with the token for services; GGR_WORKER_TOKEN goes first", "a path",
+        field!(worker_token_file, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
 ];
 
 fn whole(text: &str, least: u32, most: u32) -> Option<u32> {

@@ -12,8 +12,8 @@ use super::error::ConfigError;
 use super::file;
 use super::keys::KEYS;
 use super::value::{
-    ByteSize, Intercept, Isolation, Mode, Origin, Places, Raw, Sourced, Span, Staging, StoreMode, StorePlace,
-    When,
+    Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
+    Staging, StoreMode, StorePlace, When,
 };
 use crate::capture::Selection;
 use crate::env::Environment;
@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) memory_limit: Sourced<ByteSize>,
     /// Whether a call may be answered before it ran.
     pub(crate) mode: Sourced<Mode>,
+    /// What network thunks see.
+    pub(crate) network: Sourced<NetworkClass>,
     /// Bytes that a thunk may leave behind; 0 for no limit.
     pub(crate) output_limit: Sourced<ByteSize>,
     /// The progress line.
@@ -87,6 +89,12 @@ pub(crate) struct Config {
     pub(crate) trace_out: Sourced<Option<PathBuf>>,
     /// Run one thunk in N twice and compare; 0 for none.
     pub(crate) verify_rate: Sourced<u32>,
+    /// The services that `worker` means.
+    pub(crate) worker: Sourced<Addresses>,
+    /// Certificates that services are trusted by.
+    pub(crate) worker_ca: Sourced<Option<PathBuf>>,
+    /// The file with the token for services.
+    pub(crate) worker_token_file: Sourced<Option<PathBuf>>,
     /// Files with `[[tool]]` tables; of two tools with one name the first counts.
     pub(crate) tools: Vec<ToolTables>,
     /// What was read and ignored, for the user to know.
@@ -108,7 +116,7 @@ impl Config {
         let slots = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let limits = ggr_ir::Limits::default();
         Self {
-            backend: Sourced::default_of(Places { local: true, microvm: false, lambda: false }),
+            backend: Sourced::default_of(Places::local()),
             capture: Sourced::default_of(Selection::default()),
             color: Sourced::default_of(When::Auto),
             compile_commands: Sourced::default_of(None),
@@ -133,6 +141,7 @@ impl Config {
             max_cost: Sourced::default_of(None),
             memory_limit: Sourced::default_of(ByteSize(limits.memory)),
             mode: Sourced::default_of(Mode::Lazy),
+            network: Sourced::default_of(NetworkClass::None),
             output_limit: Sourced::default_of(ByteSize(limits.output)),
             progress: Sourced::default_of(When::Auto),
             quiet: Sourced::default_of(false),
@@ -146,6 +155,9 @@ impl Config {
             time_limit: Sourced::default_of(limits.wall),
             trace_out: Sourced::default_of(None),
             verify_rate: Sourced::default_of(0),
+            worker: Sourced::default_of(Addresses::default()),
+            worker_ca: Sourced::default_of(None),
+            worker_token_file: Sourced::default_of(None),
             tools: Vec::new(),
             notes: Vec::new(),
         }
@@ -223,6 +235,7 @@ impl Config {
             wall: self.time_limit.value,
             memory: self.memory_limit.value.0,
             output: self.output_limit.value.0,
+            network: self.network.value.class(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ggr_backends::store::shared::Address;
+use ggr_backends::service::Address;
+use ggr_backends::store::shared;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl fmt::Display for Origin {
 }
 
 /// Where thunks run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places {
     /// In sandboxes of this machine; filled first.
     pub(crate) local: bool,
@@ -62,32 +63,71 @@ pub(crate) struct Places {
     pub(crate) microvm: bool,
     /// On AWS Lambda.
     pub(crate) lambda: bool,
+    /// At services, those of the key `worker`.
+    pub(crate) worker: bool,
+    /// At these services.
+    pub(crate) at: Addresses,
 }
 
 impl Places {
     /// Reads names separated by commas, each at most once; microVMs go with no other, as they share this machine's slots.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut places = Self { local: false, microvm: false, lambda: false };
+        let mut places = Self::default();
         for name in text.split(',') {
             let place = match name.trim() {
-                "local" => &mut places.local,
+                "local" | "sandbox" => &mut places.local,
                 "microvm" => &mut places.microvm,
                 "lambda" => &mut places.lambda,
-                _ => return None,
+                "worker" => &mut places.worker,
+                other => {
+                    places.at.0.push(other.strip_prefix("worker=")?.parse().ok()?);
+                    continue;
+                }
             };
             if std::mem::replace(place, true) {
                 return None;
             }
         }
-        (!places.microvm || !(places.local || places.lambda)).then_some(places)
+        let others = places.local || places.lambda || places.worker || !places.at.0.is_empty();
+        (!places.microvm || !others).then_some(places)
+    }
+
+    /// The pool of this machine, and nothing else.
+    pub(super) fn local() -> Self {
+        Self { local: true, ..Self::default() }
     }
 }
 
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [("local", self.local), ("microvm", self.microvm), ("lambda", self.lambda)];
-        let names: Vec<_> = named.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
-        f.write_str(&names.join(","))
+        let named = [
+            ("local", self.local),
+            ("microvm", self.microvm),
+            ("lambda", self.lambda),
+            ("worker", self.worker),
+        ];
+        let names = named.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned());
+        let at = self.at.0.iter().map(|address| format!("worker={address}"));
+        f.write_str(&names.chain(at).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Addresses of services, separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(crate) Vec<Address>);
+
+impl Addresses {
+    /// Reads them.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        text.split(',').map(|one| one.trim().parse().ok()).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.0.iter().map(Address::to_string).collect();
+        f.write_str(if all.is_empty() { "none" } else { "" })?;
+        f.write_str(&all.join(","))
     }
 }
 
@@ -189,6 +229,33 @@ words! {
         Namespaces = "namespaces",
         /// Not at all: what is not in the cache runs on the real tree.
         Plain = "plain",
+        /// Each thunk in namespaces of its own; the other name of `Namespaces`.
+        Sandbox = "sandbox",
+        /// `ggr worker serve` alone: in guests.
+        Microvm = "microvm",
+    }
+}
+
+words! {
+    /// What network thunks see.
+    NetworkClass {
+        /// None.
+        None = "none",
+        /// One for all of a worker's thunks.
+        Tenant = "tenant",
+        /// One for each.
+        Own = "own",
+    }
+}
+
+impl NetworkClass {
+    /// As a thunk's limits say it.
+    pub(super) fn class(self) -> ggr_ir::Network {
+        match self {
+            Self::None => ggr_ir::Network::None,
+            Self::Tenant => ggr_ir::Network::Tenant,
+            Self::Own => ggr_ir::Network::Own,
+        }
     }
 }
 
@@ -208,7 +275,7 @@ pub(crate) enum StorePlace {
     /// In a directory.
     Directory(PathBuf),
     /// In the repository, and in a bucket that others share.
-    Bucket(Address),
+    Bucket(shared::Address),
 }
 
 impl StorePlace {
@@ -223,7 +290,7 @@ impl StorePlace {
     /// Reads `s3://BUCKET/PREFIX` or a path; nothing for another scheme.
     pub(super) fn parse(raw: &Raw<'_>) -> Option<Self> {
         match raw.text().filter(|text| text.contains("://")) {
-            Some(text) => Address::parse(text).map(Self::Bucket),
+            Some(text) => shared::Address::parse(text).map(Self::Bucket),
             None => Some(Self::Directory(raw.path())),
         }
     }
@@ -356,6 +423,15 @@ mod tests {
         check("microvm", Some("microvm"));
         check("lambda, local", Some("local,lambda"));
         check("local,local", None);
+        check("sandbox", Some("local"));
+        check("worker", Some("worker"));
+        check(
+            "local,worker=unix:///run/w,worker=https://h:1",
+            Some("local,worker=unix:/run/w,worker=https://h:1"),
+        );
+        check("worker=", None);
+        check("worker=moon", None);
+        check("microvm,worker", None);
         check("local,microvm", None);
         check("moon", None);
         check("", None);

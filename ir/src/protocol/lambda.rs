@@ -13,7 +13,7 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this format. A function answers the version that it was built with, and no other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The version of ggr, for people: it stands in each message and in the functions' program.
 pub const GGR: &str = env!("CARGO_PKG_VERSION");
@@ -203,9 +203,9 @@ mod tests {
 
     #[test]
     fn another_version_is_told_and_not_guessed_at() {
-        let newer = br#"{"ggr": 2, "body": "AAAA", "more": [1]}"#;
-        assert!(matches!(decode::<Answer>(newer), Err(MessageError::Version { found: 2, .. })));
-        let named = decode::<Answer>(br#"{"ggr": 2, "by": "9.1.0", "body": ""}"#).unwrap_err().to_string();
+        let newer = br#"{"ggr": 99, "body": "AAAA", "more": [1]}"#;
+        assert!(matches!(decode::<Answer>(newer), Err(MessageError::Version { found: 99, .. })));
+        let named = decode::<Answer>(br#"{"ggr": 99, "by": "9.1.0", "body": ""}"#).unwrap_err().to_string();
         assert!(named.contains("ggr 9.1.0") && named.contains(&format!("ggr {GGR}")), "{named}");
         assert!(matches!(decode::<Answer>(br#"{"errorMessage": "x"}"#), Err(MessageError::Foreign(_))));
     }
@@ -225,7 +225,7 @@ mod tests {
         cut.push_str("\"}");
         assert!(decode::<Answer>(cut.as_bytes()).is_err());
         let bomb = zstd::bulk::compress(&vec![0; MAX_BODY as usize + 1], 1).unwrap();
-        let bomb = format!(r#"{{"ggr":1,"body":"{}"}}"#, STANDARD.encode(bomb));
+        let bomb = format!(r#"{{"ggr":2,"body":"{}"}}"#, STANDARD.encode(bomb));
         assert!(matches!(decode::<Answer>(bomb.as_bytes()), Err(MessageError::Damaged(_))));
     }
 }

@@ -28,8 +28,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::message::{Report, Start};
-use super::sys;
 use super::zygote::{Marks, send};
+use super::{filter, sys};
 
 /// What failed while the sandbox was built.
 type Step = (&'static str, io::Error);
@@ -220,7 +220,12 @@ fn prepare(start: &Start, streams: &Streams) -> Result<(), Step> {
         }
     }
     sys::default_signals();
-    drop_privileges().map_err(step("dropping capabilities"))
+    drop_privileges().map_err(step("dropping capabilities"))?;
+    match sys::install_filter(&filter::program()) {
+        // A kernel without seccomp: what the capabilities allow is all that stands then.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => Ok(()),
+        done => done.map_err(step("seccomp")),
+    }
 }
 
 fn drop_privileges() -> Result<(), rustix::io::Errno> {

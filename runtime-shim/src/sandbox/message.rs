@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ggr_ir::Network;
 use serde::{Deserialize, Serialize};
 
 /// To the zygote.
@@ -40,6 +41,8 @@ pub(crate) struct Start {
     pub memory: u64,
     /// Bytes that one file may have; 0 for no bound.
     pub file_size: u64,
+    /// The network that the program sees.
+    pub network: Network,
 }
 
 /// From the zygote and from the PID 1 of each sandbox.

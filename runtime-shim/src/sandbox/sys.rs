@@ -95,6 +95,19 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Puts a seccomp filter on this process and its children, for good. No new privileges must have been asked for.
+///
+/// # Errors
+/// The kernel's: `EINVAL` or `ENOSYS` if it was built without.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` points to `len` filter instructions that live across the call; the kernel copies them.
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Gives every signal its default action and unblocks all: what a program expects at its start. (Rust ignores SIGPIPE.)
 pub(crate) fn default_signals() {
     for signal in 1..=64 {

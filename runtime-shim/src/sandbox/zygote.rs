@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair}
 use rustix::process::{Pid, Signal};
 
 use super::message::{MAX_REPORT, Order, Report, Start};
+use super::networks::{Joined, Networks};
 use super::sys::{self, Cloned};
 use super::{init, view};
 
@@ -150,7 +151,8 @@ fn set_up(dir: &Path, orders: &UnixStream, reports: &OwnedFd) -> Result<OwnedFd,
 
 /// Forks sandboxes until the orders end.
 fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks) {
-    let mut running: HashMap<i32, u64> = HashMap::new();
+    let mut running = HashMap::new();
+    let mut networks = Networks::default();
     loop {
         let mut ready = [PollFd::new(orders, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut ready, None) {
@@ -160,11 +162,11 @@ fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks
         }
         let (ordered, ended) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
         if ended {
-            reap(reports, signals, &mut running);
+            reap(reports, signals, &mut running, &mut networks);
         }
         if ordered {
             match wire::read::<Order>(orders) {
-                Ok(Some(Order::Start(start))) => fork(&start, reports, marks, &mut running),
+                Ok(Some(Order::Start(start))) => fork(&start, reports, marks, &mut running, &mut networks),
                 Ok(Some(Order::Kill(seq))) => kill(seq, &running),
                 Ok(None) | Err(_) => return,
             }
@@ -172,31 +174,51 @@ fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks
     }
 }
 
-fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut HashMap<i32, u64>) {
+/// The sandboxes that run, by the pid of their first process.
+type Running = HashMap<i32, (u64, Joined)>;
+
+fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut Running, networks: &mut Networks) {
+    let refuse = |why: String| {
+        send(reports.as_fd(), &Report::refused(start.seq, why));
+        send(reports.as_fd(), &Report::Gone { seq: start.seq });
+    };
+    let joined = match networks.join(start.network) {
+        Ok(joined) => joined,
+        Err(error) => return refuse(format!("making its network: {error}")),
+    };
     match sys::clone_process(libc::CLONE_NEWPID) {
-        Ok(Cloned::Child) => init::run(start, reports.as_fd(), marks),
+        Ok(Cloned::Child) => {
+            if let Err(error) = networks.enter(&joined) {
+                let why = format!("entering its network: {error}");
+                send(reports.as_fd(), &Report::refused(start.seq, why));
+                sys::exit_now(1);
+            }
+            init::run(start, reports.as_fd(), marks)
+        }
         Ok(Cloned::Parent(pid)) => {
-            running.insert(pid, start.seq);
+            running.insert(pid, (start.seq, joined));
+            networks.refill();
         }
         Err(error) => {
-            send(reports.as_fd(), &Report::refused(start.seq, format!("forking the sandbox: {error}")));
-            send(reports.as_fd(), &Report::Gone { seq: start.seq });
+            networks.leave(&joined);
+            refuse(format!("forking the sandbox: {error}"));
         }
     }
 }
 
-fn reap(reports: &OwnedFd, signals: &OwnedFd, running: &mut HashMap<i32, u64>) {
+fn reap(reports: &OwnedFd, signals: &OwnedFd, running: &mut Running, networks: &mut Networks) {
     // Emptied first: a child that ends during the loop below makes it readable again.
     let _ = rustix::io::read(signals, &mut [0u8; 1024]);
     while let Ok(Some((pid, _))) = sys::wait_any(false) {
-        if let Some(seq) = running.remove(&pid) {
+        if let Some((seq, joined)) = running.remove(&pid) {
+            networks.leave(&joined);
             send(reports.as_fd(), &Report::Gone { seq });
         }
     }
 }
 
-fn kill(seq: u64, running: &HashMap<i32, u64>) {
-    let Some((&pid, _)) = running.iter().find(|(_, other)| **other == seq) else { return };
+fn kill(seq: u64, running: &Running) {
+    let Some((&pid, _)) = running.iter().find(|(_, (other, _))| *other == seq) else { return };
     if let Some(pid) = Pid::from_raw(pid) {
         // It is our child and not yet waited for: the number cannot be another process's.
         let _ = rustix::process::kill_process(pid, Signal::KILL);

@@ -3,6 +3,7 @@
 mod harness;
 mod hostile;
 mod limits;
+mod network;
 mod outputs;
 mod pool;
 mod tools;

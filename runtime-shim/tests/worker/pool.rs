@@ -36,6 +36,8 @@ async fn the_local_pool_keeps_the_contract_with_real_sandboxes() {
         slots: 4,
         store: dir.path().to_owned(),
         jobserver: None,
+        user: None,
+        bounds: None,
     });
     let jobs = Jobs {
         succeeds: job(&kit, "succeeds", "echo made > /work/made", &["/work/made"]),

@@ -1,4 +1,7 @@
-//! `ggr worker`: what thunks run in, beyond the sandboxes of this machine.
+//! `ggr worker`: what thunks run in, beyond the sandboxes of a build's own.
+
+mod control;
+mod serve;
 
 use std::io;
 use std::process::ExitCode;
@@ -8,9 +11,7 @@ use crate::error::Error;
 use crate::microvm;
 use crate::run::runtime;
 
-/// Prepare what thunks run in
-///
-/// `ggr --backend microvm make` does all of this by itself when it is needed.
+/// Run thunks of others, and prepare what thunks run in
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -20,6 +21,10 @@ pub(crate) struct Args {
 /// What is to be done.
 #[derive(clap::Subcommand, Debug)]
 enum What {
+    Serve(serve::Args),
+    Status(control::StatusArgs),
+    Warm(control::WarmArgs),
+    Drain(control::DrainArgs),
     /// Guests of microVMs
     #[command(subcommand)]
     Image(Image),
@@ -30,13 +35,23 @@ enum What {
 enum Image {
     /// Boot a guest, write it down, restore it, and say how long each took
     ///
-    /// The guest's kernel is found in `~/.cache/ggr/guest` (`boot/vmlinuz-*` with `lib/modules/*`), else in `/boot`.
+    /// `ggr --backend microvm make` does all of this by itself when it is needed. The guest's kernel is found in
+    /// `~/.cache/ggr/guest` (`boot/vmlinuz-*` with `lib/modules/*`), else in `/boot`.
     Build,
 }
 
 /// Does it.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
-    let What::Image(Image::Build) = &args.what;
+    match &args.what {
+        What::Serve(args) => serve::run(context, args),
+        What::Status(args) => control::status(context, args),
+        What::Warm(args) => control::warm(context, args),
+        What::Drain(args) => control::drain(context, args),
+        What::Image(Image::Build) => build_image(context),
+    }
+}
+
+fn build_image(context: &Context) -> Result<ExitCode, Error> {
     let mut text = Vec::new();
     let built = runtime()?.block_on(microvm::try_out(context, &mut text));
     built.map_err(|why| no_guests(&why))?;

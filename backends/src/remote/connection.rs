@@ -1,0 +1,283 @@
+//! One connection to a service: requests with numbers, their answers, and blobs both ways.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ggr_ir::protocol::service::{self as wire, FromService, Hello, MAX_FRAME, MAX_IDS, ToService, VERSION};
+use ggr_ir::protocol::worker;
+use ggr_ir::{Attempt, BlobId, InfraFailure, Job};
+use tokio::io::AsyncRead;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::{RemoteOptions, confused};
+use crate::service::address::connect;
+use crate::service::wire::{Intake, Pieces, QUEUE, read_frame, write_frames};
+use crate::store::FsStore;
+
+/// Each side is told so often within the client's patience that the other is there.
+const PINGS: u32 = 4;
+
+/// What the reader and the requests share.
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<HashMap<u64, oneshot::Sender<FromService>>>,
+    alive: AtomicBool,
+    /// Why it ended.
+    why: Mutex<String>,
+}
+
+/// A connection that has been welcomed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    out: mpsc::Sender<Vec<u8>>,
+    next: AtomicU64,
+    /// Blobs that the service has.
+    has: Mutex<HashSet<BlobId>>,
+    /// Held while a blob is sent: they go one at a time.
+    sending: AsyncMutex<()>,
+    tasks: [AbortHandle; 3],
+    /// What the service said of itself.
+    pub(super) slots: u32,
+}
+
+impl Connection {
+    /// Connects and says hello. Blobs that come go into `store`; without one they are refused.
+    pub(super) async fn open(options: &RemoteOptions, store: Option<Arc<FsStore>>) -> io::Result<Self> {
+        let patience = options.patience;
+        let opened = timeout(patience, Self::greet(options, store)).await;
+        opened.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")))
+    }
+
+    async fn greet(options: &RemoteOptions, store: Option<Arc<FsStore>>) -> io::Result<Self> {
+        let stream = connect(&options.address, options.authority.as_deref()).await?;
+        let (mut from, to) = tokio::io::split(stream);
+        let (out, frames) = mpsc::channel(QUEUE);
+        let writer = tokio::spawn(write_frames(to, frames)).abort_handle();
+        let hello = Hello { version: VERSION, token: options.token.clone() };
+        let _ = out.send(worker::to_frame(&hello)).await;
+        let frame = read_frame(&mut from, MAX_FRAME).await?;
+        let frame = frame.ok_or_else(|| io::Error::other("it hangs up"))?;
+        let slots = match wire::from_service(&frame)? {
+            FromService::Welcome { version: VERSION, slots, .. } => slots,
+            FromService::Refused(why) => {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it refuses: {why}")));
+            }
+            other => return Err(confused(&other)),
+        };
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            alive: AtomicBool::new(true),
+            why: Mutex::default(),
+        });
+        let (reading, patience) = (Arc::clone(&shared), options.patience);
+        let reader = tokio::spawn(async move {
+            let ended = reading.listen(from, store, patience).await;
+            reading.end(&ended.map_or_else(|e| e.to_string(), |()| "it hung up".to_owned()));
+        });
+        let pinger = tokio::spawn(ping(out.downgrade(), patience / PINGS));
+        Ok(Self {
+            shared,
+            out,
+            next: AtomicU64::new(1),
+            has: Mutex::default(),
+            sending: AsyncMutex::default(),
+            tasks: [writer, reader.abort_handle(), pinger.abort_handle()],
+            slots,
+        })
+    }
+
+    pub(super) fn alive(&self) -> bool {
+        self.shared.alive.load(Ordering::Acquire)
+    }
+
+    fn died(&self) -> InfraFailure {
+        let why = lock(&self.shared.why);
+        InfraFailure::WorkerDied(format!("the connection to the service broke: {why}"))
+    }
+
+    async fn send(&self, message: &ToService) -> Result<(), InfraFailure> {
+        self.out.send(worker::to_frame(message)).await.map_err(|_| self.died())
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future withdraws it.
+    pub(super) async fn ask(
+        &self,
+        request: impl FnOnce(u64) -> ToService,
+    ) -> Result<FromService, InfraFailure> {
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        lock(&self.shared.waiting).insert(seq, reply);
+        let _withdraw = Withdraw { connection: self, seq };
+        // Looked at after the line above: the reader fails those that wait when it ends.
+        if !self.alive() {
+            return Err(self.died());
+        }
+        self.send(&request(seq)).await?;
+        answer.await.map_err(|_| self.died())
+    }
+
+    /// Sends those of the blobs that the service lacks.
+    pub(super) async fn push(&self, store: &FsStore, ids: &BTreeSet<BlobId>) -> Result<(), InfraFailure> {
+        let unknown: Vec<BlobId> = {
+            let has = lock(&self.has);
+            ids.iter().filter(|id| !has.contains(id)).copied().collect()
+        };
+        let mut gone = Vec::new();
+        for ids in unknown.chunks(MAX_IDS) {
+            let missing = match self.ask(|seq| ToService::Missing { seq, ids: ids.to_vec() }).await? {
+                FromService::Missing { ids, .. } => ids,
+                other => return Err(InfraFailure::WorkerDied(confused(&other).to_string())),
+            };
+            let missing: BTreeSet<_> = missing.into_iter().collect();
+            self.remember_all(ids.iter().filter(|id| !missing.contains(id)));
+            for id in missing {
+                if !self.push_one(store, id).await? {
+                    gone.push(id);
+                }
+            }
+        }
+        if gone.is_empty() { Ok(()) } else { Err(InfraFailure::InputsMissing(gone)) }
+    }
+
+    /// Whether the blob is here, and so is there now.
+    async fn push_one(&self, store: &FsStore, id: BlobId) -> Result<bool, InfraFailure> {
+        let _turn = self.sending.lock().await;
+        // Another job may have sent it meanwhile.
+        if lock(&self.has).contains(&id) {
+            return Ok(true);
+        }
+        let Ok(file) = store.open(id) else { return Ok(false) };
+        let mut pieces = Pieces::of(id, file);
+        loop {
+            match pieces.next() {
+                Ok(Some(piece)) => self.send(&ToService::Blob(piece)).await?,
+                Ok(None) => break,
+                Err(_) => return Ok(false),
+            }
+        }
+        self.remember(&[id]);
+        Ok(true)
+    }
+
+    /// The service has these.
+    pub(super) fn remember(&self, ids: &[BlobId]) {
+        self.remember_all(ids.iter());
+    }
+
+    fn remember_all<'a>(&self, ids: impl Iterator<Item = &'a BlobId>) {
+        lock(&self.has).extend(ids);
+    }
+
+    /// The service has lost these.
+    pub(super) fn forget(&self, ids: &[BlobId]) {
+        let mut has = lock(&self.has);
+        has.retain(|id| !ids.contains(id));
+    }
+
+    /// Has the service run a job whose inputs it has.
+    pub(super) async fn run(&self, job: &Job) -> Result<Attempt, InfraFailure> {
+        match self.ask(|seq| ToService::Run { seq, job: job.clone() }).await? {
+            FromService::Done { attempt, .. } => Ok(attempt),
+            other => Err(InfraFailure::WorkerDied(confused(&other).to_string())),
+        }
+    }
+
+    /// Has the service send these; what it does not have is missing afterwards.
+    pub(super) async fn fetch(&self, ids: &[BlobId]) -> Result<(), InfraFailure> {
+        for ids in ids.chunks(MAX_IDS) {
+            match self.ask(|seq| ToService::Fetch { seq, ids: ids.to_vec() }).await? {
+                FromService::Fetched { .. } => {}
+                other => return Err(InfraFailure::WorkerDied(confused(&other).to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Tells the service that nobody waits for an answer any more.
+struct Withdraw<'a> {
+    connection: &'a Connection,
+    seq: u64,
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        let waited = lock(&self.connection.shared.waiting).remove(&self.seq).is_some();
+        if waited && self.connection.alive() {
+            let frame = worker::to_frame(&ToService::Cancel { seq: self.seq });
+            // A full queue is that of a slow link; then the job runs on for nothing, which is harmless.
+            let _ = self.connection.out.try_send(frame);
+        }
+    }
+}
+
+impl Shared {
+    /// Reads until the connection ends, or nothing was heard for `patience`.
+    async fn listen(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        store: Option<Arc<FsStore>>,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let mut intake = Intake::default();
+        loop {
+            let heard = timeout(patience, read_frame(&mut from, MAX_FRAME)).await;
+            let silent = |_| io::Error::other(format!("nothing was heard for {patience:?}"));
+            let Some(frame) = heard.map_err(silent)?? else { return Ok(()) };
+            let message = wire::from_service(&frame)?;
+            let seq = match &message {
+                FromService::Pong | FromService::Draining => continue,
+                FromService::Refused(why) => return Err(io::Error::other(why.clone())),
+                FromService::Blob(piece) => {
+                    let store = store.as_deref().ok_or_else(|| confused(&message))?;
+                    // What cannot be stored is found missing by who asked for it.
+                    let _ = intake.take(store, piece, None);
+                    continue;
+                }
+                FromService::Missing { seq, .. }
+                | FromService::Fetched { seq, .. }
+                | FromService::Done { seq, .. }
+                | FromService::Status { seq, .. }
+                | FromService::Carried { seq, .. } => *seq,
+                FromService::Welcome { .. } => return Err(confused(&message)),
+            };
+            // Whoever asked may not be there any more.
+            if let Some(waiting) = lock(&self.waiting).remove(&seq) {
+                let _ = waiting.send(message);
+            }
+        }
+    }
+
+    fn end(&self, why: &str) {
+        why.clone_into(&mut lock(&self.why));
+        self.alive.store(false, Ordering::Release);
+        lock(&self.waiting).clear();
+    }
+}
+
+/// Asks whether the service is there, for as long as the connection is.
+async fn ping(out: mpsc::WeakSender<Vec<u8>>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(out) = out.upgrade() else { return };
+        // A full queue is as good as a ping.
+        let _ = out.try_send(worker::to_frame(&ToService::Ping));
+    }
+}
+
+/// No code that holds one of these locks can panic half-way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,7 @@
+//! `ggr worker serve` and its client, over real sandboxes: the service runs in this process, its workers do not.
+
+mod faults;
+mod harness;
+mod hostile;
+mod place;
+mod tenants;

@@ -1,0 +1,235 @@
+//! Builds whose thunks run at a `ggr worker serve`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::twin::{Field, Twin, differences, ggr, snapshot};
+
+/// Nothing here takes longer; a hang is a failure.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A service of a directory of its own, at a Unix socket; killed when dropped.
+struct Service {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl Service {
+    fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("ggr-service-").tempdir_in("/var/tmp").unwrap();
+        // Tenants with user ids of their own pass through it.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let child = serve(dir.path());
+        Self { dir, child }
+    }
+
+    fn address(&self) -> String {
+        format!("unix:{}/socket", self.dir.path().display())
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = serve(self.dir.path());
+    }
+
+    /// `ggr worker status --json`.
+    fn status(&self) -> String {
+        let asked = self.control(&["status", "--json"]);
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8(asked.stdout).unwrap()
+    }
+
+    fn control(&self, words: &[&str]) -> std::process::Output {
+        let mut command = Command::new(ggr());
+        command.arg("worker").args(words).args(["--at", &self.address()]);
+        command.output().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a service and waits until it listens.
+fn serve(dir: &Path) -> Child {
+    let mut child = Command::new(ggr())
+        .args(["worker", "serve", "--slots", "4", "--listen"])
+        .arg(format!("unix:{}/socket", dir.display()))
+        .arg("--dir")
+        .arg(dir.join("state"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening at unix:"), "{line}");
+    child
+}
+
+fn number(json: &str, field: &str) -> u64 {
+    let rest = json.split_once(&format!("\"{field}\":")).expect("the field is there").1.trim_start();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_build_at_a_service_gives_the_bytes_of_a_plain_one() {
+    let service = Service::start();
+    let makefile = "\
+.RECIPEPREFIX = >
+CFLAGS = -g
+prog: main.o libutil.a
+> $(CC) $^ -o $@
+libutil.a: util.o
+> ar rcs $@ $^
+main.o util.o: util.h
+";
+    Twin::new()
+        .variable("GGR_BACKEND", &format!("worker={}", service.address()))
+        .file("util.h", "int util(int);\n")
+        .file("util.c", "#include \"util.h\"\nint util(int x) { return x - 1; }\n")
+        .file(
+            "main.c",
+            "#include <stdio.h>\n#include \"util.h\"\nint main(void) { puts(\"worker\"); return util(1); }\n",
+        )
+        .file("Makefile", makefile)
+        .build("make -j2")
+        .plain("make -q && ./prog")
+        .same();
+    let status = service.status();
+    assert_eq!(number(&status, "answered"), 4, "{status}");
+    assert!(status.contains("\"tenant\": \"local\"") && status.contains("\"warm\": true"), "{status}");
+}
+
+/// A program of a few sources, each with enough in it to be compiling for a while.
+fn sources() -> Vec<(String, String)> {
+    let objects: Vec<_> = (0..8).map(|n| format!("s{n}.o")).collect();
+    let makefile = format!("CFLAGS = -O2 -g\nprog: {0}\n\t$(CC) {0} -o prog\n", objects.join(" "));
+    let mut files = vec![("Makefile".to_owned(), makefile)];
+    for n in 0..8 {
+        let mut text = if n == 0 { "int main(void) { return 0; }\n".to_owned() } else { String::new() };
+        for f in 0..60 {
+            text += &format!(
+                "int f{n}_{f}(int *v, int n) {{ int s = {f}; for (int i = 0; i < n; i++) {{ s += v[i] * {n}; \
+                 if (s % 7 == {f} % 7) v[i] ^= s; }} return s; }}\n"
+            );
+        }
+        files.push((format!("s{n}.c"), text));
+    }
+    files
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < limit, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_service_that_is_killed_and_started_again_in_mid_build_does_no_harm() {
+    let field = Field::new();
+    field.lay(&sources());
+    assert!(field.command("make").arg("-j2").output().unwrap().status.success());
+    let expected = snapshot(&field.tree());
+    field.clear();
+    field.lay(&sources());
+    let mut service = Service::start();
+    let mut build = field
+        .command(ggr())
+        .args(["--backend", &format!("worker={}", service.address()), "make", "-j8"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    for round in 0..2 {
+        let at_work = |status: &str| number(status, "running") > 0 && number(status, "answered") > 0;
+        wait_for(&format!("thunks run, round {round}"), || {
+            at_work(&service.status()) || build.try_wait().unwrap().is_some()
+        });
+        service.kill();
+        service.restart();
+    }
+    wait_for("the end of the build", || build.try_wait().unwrap().is_some());
+    assert!(build.wait().unwrap().success());
+    let differ = differences(&expected, &snapshot(&field.tree()));
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn a_service_that_goes_away_in_mid_build_leaves_the_rest_to_this_machine() {
+    let field = Field::new();
+    field.lay(&sources());
+    assert!(field.command("make").arg("-j2").output().unwrap().status.success());
+    let expected = snapshot(&field.tree());
+    field.clear();
+    field.lay(&sources());
+    let mut service = Service::start();
+    let mut build = field
+        .command(ggr())
+        .args(["--backend", &format!("worker={}", service.address()), "make", "-j8"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("a thunk runs", || number(&service.status(), "running") > 0);
+    service.kill();
+    wait_for("the end of the build", || build.try_wait().unwrap().is_some());
+    assert!(build.wait().unwrap().success());
+    let differ = differences(&expected, &snapshot(&field.tree()));
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn sleepers_are_measured_through_a_service() {
+    let field = Field::new();
+    let output = field.command(ggr()).args(["bench", "sleep", "20", "0.2", "--service", "--json"]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(number(&said, "sleepers"), 20);
+}
+
+#[test]
+fn a_service_that_cannot_be_reached_is_named_and_nothing_is_built() {
+    let field = Field::new();
+    field.lay(&[("Makefile".into(), "all:\n\techo built > built\n".into())]);
+    let mut command = field.command(ggr());
+    let output = command.args(["--backend", "worker=unix:/nonexistent/socket", "make"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("unix:/nonexistent/socket"), "{said}");
+    assert!(!field.tree().join("built").exists());
+}
+
+#[test]
+fn a_drained_service_ends_with_success_and_leaves_nothing_but_its_stores() {
+    let mut service = Service::start();
+    assert!(service.control(&["warm", "sleep"]).status.success());
+    let explained = service.control(&["warm", "--explain"]);
+    let told = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(told.contains("/sleep: warm, 0 running") && told.contains("fallback: kept for 600 s"), "{told}");
+    assert!(service.control(&["drain"]).status.success());
+    let mut status = None;
+    wait_for("its end", || {
+        status = service.child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success());
+    assert!(!service.dir.path().join("socket").exists());
+    let sandboxes = service.dir.path().join("state/tenants/local/sandboxes");
+    let left = fs::read_dir(sandboxes).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+    assert_eq!(left, 0);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(service.dir.path().to_str().unwrap()));
+}
