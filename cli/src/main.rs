@@ -17,6 +17,10 @@ mod places;
 mod report;
 mod run;
 
+/// A build's thunks are made by one thread and let go by another, which glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     error::report_panics();
     let args: Vec<_> = std::env::args_os().collect();
