@@ -1,6 +1,7 @@
 //! `ggr bench`: measurements that BENCHMARKS.md and SPECIFICATION.md name.
 
 mod density;
+mod fleet;
 mod handoff;
 mod keepalive;
 mod net;
@@ -45,6 +46,7 @@ enum What {
         time: String,
     },
     Net(net::Args),
+    Fleet(fleet::Args),
     Keepalive(keepalive::Args),
     Start(start::Args),
     Handoff(handoff::Args),
@@ -57,6 +59,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         What::Scale { thunks } => scale(context, *thunks),
         What::Sleep { sleepers, time } => sleep(context, *sleepers, time),
         What::Net(args) => net::run(context, args),
+        What::Fleet(args) => fleet::run(context, args),
         What::Keepalive(args) => keepalive::run(context, args),
         What::Start(args) => start::run(context, args),
         What::Handoff(args) => handoff::run(context, args),
