@@ -310,6 +310,9 @@ impl Scheduler {
     fn ended(&mut self, attempt: AttemptId, ending: Ending, now: Instant, actions: &mut Vec<Action>) {
         let Some(run) = self.runs.end(attempt) else { return };
         self.places[usize::from(run.backend.0)].used -= 1;
+        if run.duplicate {
+            self.note_end(run.node, now - run.started);
+        }
         let node = &mut self.nodes[run.node.0 as usize];
         node.run = self.runs.unlink(node.run, attempt.index, run.older);
         if node.state != State::Running {

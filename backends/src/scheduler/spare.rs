@@ -3,18 +3,25 @@
 //!
 //! A straggler on the critical path delays the whole build by all that it takes longer before it is found. So what is started on
 //! that path gets its second attempt at once where slots stand idle (clones; Dolly, Ananthanarayanan et al., NSDI '13), as far
-//! as clones stay under a share of the work.
+//! as second attempts stay under a share of the work.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::event::{Action, AttemptId, BackendId, NodeId};
-use super::node::State;
+use super::node::{State, Ticks};
 use super::{NO_RUN, Scheduler, first_free};
 
-/// Clones take at most this share of the work started so far: a hundredth. (The duplicates of stragglers take two hundredths where
-/// two in a hundred straggle.)
-const SHARE: u64 = 100;
+/// Second attempts take at most this many thousandths of the work started so far: stragglers alone take about twenty where two
+/// in a hundred straggle.
+const SPARE: u64 = 30;
+
+/// The first ones are free, or a small build would have none.
+const FREE: u64 = 4;
+
+/// Clones take at most so many thousandths, and leave some for stragglers.
+const CLONES: u64 = 20;
+const LEAVE: u64 = 5;
 
 /// How many attempts may wait for an idle slot for their clone. The latest are the likeliest to be critical still.
 const CANDIDATES: usize = 16;
@@ -30,6 +37,10 @@ pub(super) struct Critical {
     work: u64,
     /// Estimates of all clones, in ticks.
     cloned: u64,
+    /// What all second attempts took, in ticks; of those in flight, the estimate.
+    spare: u64,
+    /// How many there were.
+    count: u64,
 }
 
 impl Scheduler {
@@ -57,7 +68,7 @@ impl Scheduler {
     pub(super) fn fill_overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while let Some(&attempt) = self.overdue.front() {
             if let Some((id, on, _)) = self.lone(attempt) {
-                let Some(backend) = self.place_beside(id, on) else { return };
+                let Some(backend) = self.place_beside(id, on).filter(|_| self.affords(id)) else { return };
                 self.start(id, backend, now, actions);
             }
             self.overdue.pop_front();
@@ -66,11 +77,14 @@ impl Scheduler {
 
     /// Notes what was started.
     pub(super) fn note_start(&mut self, attempt: AttemptId, id: NodeId, duplicate: bool, now: Instant) {
+        let node = &self.nodes[id.0 as usize];
+        let estimate = u64::from(node.estimate.0);
         if duplicate {
+            self.critical.spare += estimate;
+            self.critical.count += 1;
             return;
         }
-        let node = &self.nodes[id.0 as usize];
-        self.critical.work += u64::from(node.estimate.0);
+        self.critical.work += estimate;
         let end = now + node.path.duration();
         self.critical.horizon = self.critical.horizon.max(Some(end));
         if self.is_critical(id, now) {
@@ -79,6 +93,26 @@ impl Scheduler {
             }
             self.critical.candidates.push_back(attempt);
         }
+    }
+
+    /// Notes what a second attempt really took.
+    pub(super) fn note_end(&mut self, id: NodeId, took: Duration) {
+        let estimate = u64::from(self.nodes[id.0 as usize].estimate.0);
+        let known = self.critical.spare.saturating_sub(estimate);
+        self.critical.spare = known + u64::from(Ticks::of(took).0);
+    }
+
+    /// Whether a straggler may have its second attempt.
+    pub(super) fn affords(&self, id: NodeId) -> bool {
+        let Critical { work, spare, count, .. } = self.critical;
+        count < FREE || (spare + u64::from(self.nodes[id.0 as usize].estimate.0)) * 1000 <= work * SPARE
+    }
+
+    /// Whether an attempt may be cloned.
+    fn affords_clone(&self, id: NodeId) -> bool {
+        let Critical { work, spare, cloned, .. } = self.critical;
+        let estimate = u64::from(self.nodes[id.0 as usize].estimate.0);
+        (cloned + estimate) * 1000 <= work * CLONES && (spare + estimate) * 1000 <= work * (SPARE - LEAVE)
     }
 
     /// Whether the build's end hangs on a node that was started then. Paths are known to an eighth (`path.rs`).
@@ -96,11 +130,9 @@ impl Scheduler {
             if !self.is_critical(id, started) || !self.places[usize::from(on.0)].spec.duplicates {
                 continue;
             }
-            let estimate = u64::from(self.nodes[id.0 as usize].estimate.0);
-            let affordable = (self.critical.cloned + estimate) * SHARE <= self.critical.work;
             match self.place_beside(id, on) {
-                Some(backend) if affordable => {
-                    self.critical.cloned += estimate;
+                Some(backend) if self.affords_clone(id) => {
+                    self.critical.cloned += u64::from(self.nodes[id.0 as usize].estimate.0);
                     self.start(id, backend, now, actions);
                 }
                 _ => self.critical.candidates.push_back(attempt),

@@ -81,7 +81,7 @@ impl Scheduler {
             return self.timers.set(started + late.idle, Timer::Straggler(attempt));
         }
         match self.place_beside(id, on) {
-            Some(backend) if !self.ready.has_work_for(&self.nodes, backend) => {
+            Some(backend) if self.affords(id) && !self.ready.has_work_for(&self.nodes, backend) => {
                 self.start(id, backend, now, actions);
             }
             _ if now >= started + late.busy => self.overdue.push_back(attempt),
