@@ -12,8 +12,8 @@ use super::event::{Action, AttemptId, BackendId, NodeId};
 use super::node::{State, Ticks};
 use super::{NO_RUN, Scheduler, first_free};
 
-/// Second attempts take at most this many thousandths of the work started so far: stragglers alone take about twenty where two
-/// in a hundred straggle.
+/// Past this many thousandths of the work started so far, a straggler gets its second attempt only when it is overdue and nothing
+/// else wants the slot. Stragglers take about twenty where two in a hundred straggle.
 const SPARE: u64 = 30;
 
 /// The first ones are free, or a small build would have none.
@@ -68,7 +68,10 @@ impl Scheduler {
     pub(super) fn fill_overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while let Some(&attempt) = self.overdue.front() {
             if let Some((id, on, _)) = self.lone(attempt) {
-                let Some(backend) = self.place_beside(id, on).filter(|_| self.affords(id)) else { return };
+                let Some(backend) = self.place_beside(id, on) else { return };
+                if !self.affords(id) && self.ready.has_work_for(&self.nodes, backend) {
+                    return;
+                }
                 self.start(id, backend, now, actions);
             }
             self.overdue.pop_front();

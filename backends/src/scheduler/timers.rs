@@ -80,11 +80,14 @@ impl Scheduler {
         if now < started + late.idle {
             return self.timers.set(started + late.idle, Timer::Straggler(attempt));
         }
+        let overdue = now >= started + late.busy;
         match self.place_beside(id, on) {
-            Some(backend) if self.affords(id) && !self.ready.has_work_for(&self.nodes, backend) => {
+            Some(backend)
+                if (overdue || self.affords(id)) && !self.ready.has_work_for(&self.nodes, backend) =>
+            {
                 self.start(id, backend, now, actions);
             }
-            _ if now >= started + late.busy => self.overdue.push_back(attempt),
+            _ if overdue => self.overdue.push_back(attempt),
             _ => {
                 let again = now + LOOK_AGAIN.max(late.idle / 4);
                 self.timers.set(again.min(started + late.busy), Timer::Straggler(attempt));

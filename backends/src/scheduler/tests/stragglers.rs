@@ -130,19 +130,16 @@ fn what_the_end_hangs_on_is_cloned_into_idle_slots_and_within_a_fiftieth_of_the_
 }
 
 #[test]
-fn duplicates_past_the_first_few_take_three_hundredths_of_the_work_at_most() {
+fn past_three_hundredths_of_the_work_only_what_is_overdue_gets_a_duplicate() {
     let mut w = world(&[99]);
     w.learn(Kind::Compile);
-    // Ten stragglers of a second each, and eleven seconds of work so far.
+    // Ten stragglers of a second each, after ten seconds of work.
     w.add_many(10);
-    let started = w.started();
-    w.pass(SECOND * 3);
+    w.said();
+    w.pass(Duration::from_millis(1600));
     assert_eq!(w.started().len(), 4, "the first four are free");
-    for (_, _, attempt) in &started[4..] {
-        w.ended(*attempt, Ending::Reduced);
-    }
-    w.pass(SECOND * 100);
-    assert_eq!(w.started(), [], "nothing that is left runs alone");
+    w.pass(Duration::from_millis(400));
+    assert_eq!(w.started().len(), 6, "they are overdue, and slots are idle");
 }
 
 #[test]
