@@ -120,6 +120,32 @@ fn bench_keepalive_replays_made_up_traces_files_and_logs() {
 }
 
 #[test]
+fn bench_fleet_simulates_recorded_builds_and_logs_alike_for_the_same_seed() {
+    let field = Field::new();
+    let test = "bench_fleet_simulates_recorded_builds_and_logs_alike_for_the_same_seed";
+    let words = "bench fleet --graph git,redis --workers 8,64 --seed 1";
+    let table = json(test, &field, words).expect("it needs no namespaces");
+    let graphs = rows(&table);
+    assert_eq!(graphs.len(), 2);
+    for graph in graphs {
+        assert!(number(graph, "thunks") > 100.0, "{graph}");
+        for row in rows(&graph["rows"]) {
+            assert!(number(row, "ratio") >= 1.0, "no schedule beats the bound: {row}");
+        }
+    }
+    assert_eq!(json(test, &field, words), Some(table));
+
+    let event = |name: &str, rest: &str| format!("{{\"ggr\":1,\"at_us\":1,\"event\":\"{name}\",{rest}}}\n");
+    let log = event("traced", r#""thunk":"Ta","label":"gcc a.o","outputs":["/a.o"]"#)
+        + &event("finished", r#""thunk":"Ta","cpu_us":2000000"#);
+    field.lay(&[("log".to_owned(), log), ("none".to_owned(), "{}".to_owned())]);
+    let one = json(test, &field, "bench fleet --graph log --workers 8 --seed 1").expect("it is a log");
+    assert!((number(&one[0], "work_seconds") - 2.0).abs() < 1e-9, "{one}");
+    let refused = field.ggr("bench fleet --graph none").output().expect("ggr can be run");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("`none` is no graph"), "{refused:?}");
+}
+
+#[test]
 fn bench_start_handoff_and_density_make_their_tables() {
     let field = Field::new();
     let test = "bench_start_handoff_and_density_make_their_tables";

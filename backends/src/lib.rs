@@ -6,8 +6,10 @@
 pub mod backend;
 pub mod bench;
 pub mod contract;
+mod dice;
 pub mod drive;
 pub mod durations;
+pub mod fleet;
 pub mod jobserver;
 pub mod keepalive;
 pub mod lambda;

@@ -19,6 +19,10 @@ mod run;
 mod service;
 mod shared;
 
+/// A build's thunks are made by one thread and let go by another, which glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     error::report_panics();
     let args: Vec<_> = std::env::args_os().collect();

@@ -149,6 +149,20 @@ pub(crate) async fn guests(context: &Context, slots: usize, dir: &Path) -> Resul
     }))
 }
 
+/// Makes pools of one guest each over this store, as often as it is asked: for measurements.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) async fn pools(
+    context: &Context,
+    store: Arc<FsStore>,
+) -> Result<impl Fn() -> MicrovmBackend + use<>, String> {
+    let parts = Parts::find(context)?;
+    let (accelerator, _) = parts.accelerator(&store).await;
+    let image = parts.image(accelerator)?;
+    Ok(move || parts.backend(image.clone(), 1, Arc::clone(&store)))
+}
+
 /// What the pool did, for the summary; nothing if it did nothing.
 pub(crate) fn summary(counts: Counts) -> Option<String> {
     let Counts { made, restored, lost, make, restore } = counts;

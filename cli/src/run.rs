@@ -20,9 +20,9 @@ use ggr_backends::standby::Standby;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::shared::TieredCache;
 use ggr_backends::store::{FsStore, verify};
+use ggr_ir::StoreError;
 use ggr_ir::protocol::launcher::SOCKET_MAX;
 use ggr_ir::repo::{Journal, Repo, unique_name};
-use ggr_ir::StoreError;
 use ggr_models::Models;
 
 use crate::capture::{Capture, Diversion};

@@ -150,19 +150,18 @@ impl Thunk<Object> {
         known: impl Fn(&OutputRef) -> Option<BlobId>,
     ) -> Result<ReadyThunk, BTreeSet<OutputRef>> {
         let mut missing = BTreeSet::new();
-        let mut inputs = BTreeMap::new();
-        for (path, entry) in &self.inputs {
-            let blob = match &entry.object {
+        // Collected, not inserted one after the other: what comes in order fills the map's nodes to the brim.
+        let inputs = self.inputs.iter().filter_map(|(path, entry)| {
+            let object = match &entry.object {
                 Object::Blob(id) => Some(*id),
                 Object::Output(output) => known(output).or_else(|| {
                     missing.insert(output.clone());
                     None
                 }),
             };
-            if let Some(object) = blob {
-                inputs.insert(path.clone(), Entry { object, mode: entry.mode });
-            }
-        }
+            Some((path.clone(), Entry { object: object?, mode: entry.mode }))
+        });
+        let inputs = inputs.collect();
         if !missing.is_empty() {
             return Err(missing);
         }
@@ -170,6 +169,38 @@ impl Thunk<Object> {
             command: self.command.clone(),
             inputs,
             outputs: self.outputs.clone(),
+            harvest: self.harvest,
+        })
+    }
+
+    /// As [`resolve`](Self::resolve), for those who do not need the thunk any more: its command, paths and names are moved.
+    ///
+    /// # Errors
+    /// The thunk as it was, and an output that `known` has no blob for.
+    pub fn into_ready(
+        self,
+        known: impl Fn(&OutputRef) -> Option<BlobId>,
+    ) -> Result<ReadyThunk, Box<(Self, OutputRef)>> {
+        let mut blobs = Vec::with_capacity(self.inputs.len());
+        for entry in self.inputs.values() {
+            let blob = match &entry.object {
+                Object::Blob(id) => Some(*id),
+                Object::Output(output) => known(output),
+            };
+            let Some(blob) = blob else { break };
+            blobs.push(blob);
+        }
+        if let Some(Entry { object: Object::Output(output), .. }) = self.inputs.values().nth(blobs.len()) {
+            let output = output.clone();
+            return Err(Box::new((self, output)));
+        }
+        let inputs = self.inputs.into_iter().zip(blobs);
+        Ok(Thunk {
+            command: self.command,
+            inputs: inputs
+                .map(|((path, entry), object)| (path, Entry { object, mode: entry.mode }))
+                .collect(),
+            outputs: self.outputs,
             harvest: self.harvest,
         })
     }

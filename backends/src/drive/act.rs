@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt, abortable};
-use ggr_ir::{Attempt, InfraFailure, Job, Lookup, Outcome, OutputRef, ReadyThunk, Reduction, ThunkId};
+use ggr_ir::{
+    Attempt, BlobId, InfraFailure, Job, Lookup, Outcome, OutputRef, ReadyThunk, Reduction, ThunkId,
+};
 
 use super::handle::{Doubt, Failures, Until, Verdict};
 use super::record::{Failed, Failure, Finished, Origin, Pending, Record, Work, fault};
@@ -14,6 +16,14 @@ use super::{Completion, Driver, Flight, Stash};
 use crate::scheduler::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NodeId,
 };
+
+/// A ready thunk and its id, or an output that nothing has made.
+type Resolved = Result<(ThunkId, ReadyThunk), OutputRef>;
+
+/// A thunk that reads no outputs has the id of its ready self: most compiles are spared the hashing.
+fn ready_id(id: ThunkId, leaf: bool, ready: &ReadyThunk) -> ThunkId {
+    if leaf { id } else { ready.id() }
+}
 
 impl Driver {
     pub(super) fn act(&mut self, action: Action) {
@@ -44,14 +54,20 @@ impl Driver {
 
     /// Resolves a thunk whose dependencies are done, and looks for a recorded result.
     pub(super) fn check(&mut self, node: NodeId) {
-        let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
-        let (id, ready) = match self.resolve(pending) {
-            Ok(ready) => ready,
-            Err(missing) => {
+        // With many thunks open this one is packed again in a moment, and so kept as it is.
+        let resolved = match self.is_crowded() {
+            true => self.resolve(node),
+            false => self.consume(node),
+        };
+        let (id, ready) = match resolved {
+            None => return,
+            Some(Ok(ready)) => ready,
+            Some(Err(missing)) => {
                 self.stash = Stash::Failure(Failure::InputUnknown(missing));
                 return self.tell(Event::Missed { node, refused: BackendSet::ALL });
             }
         };
+        let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
         let cache = self.options.cache.as_ref().filter(|_| pending.cacheable);
         match cache.map_or(Lookup::Miss, |cache| cache.look(id)) {
             Lookup::Hit(reduction) => self.recorded(node, reduction, &ready),
@@ -61,6 +77,10 @@ impl Driver {
             }
             Lookup::Far => {
                 let cache = cache.cloned().expect("whoever answered is there");
+                let job = Arc::new(pending.job(id, ready));
+                if let Some(pending) = self.pending(node) {
+                    pending.work = Work::Job(job);
+                }
                 let fetch = tokio::task::spawn_blocking(move || cache.get(id));
                 let fetched = move |got: Result<_, _>| Completion::Fetched(node, got.ok().flatten());
                 self.running.push(fetch.map(fetched).boxed());
@@ -76,36 +96,72 @@ impl Driver {
 
     /// Goes on with a check whose answer was far away. A node that was settled meanwhile has no use for it.
     pub(super) fn fetched(&mut self, node: NodeId, reduction: Option<Reduction>) {
-        let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
-        let (id, ready) = self.resolve(pending).expect("it was resolved when it was checked");
+        let Some(job) = self.job(node) else { return };
         match reduction {
-            Some(reduction) => self.recorded(node, reduction, &ready),
-            None => {
-                let job = Arc::new(pending.job(id, ready));
-                self.offer(node, job);
-            }
+            Some(reduction) => self.recorded(node, reduction, &job.thunk),
+            None => self.offer(node, job),
         }
     }
 
+    /// What an output became, if anything.
+    fn became(&self, output: &OutputRef) -> Option<BlobId> {
+        let node = self.nodes.get(&output.thunk)?;
+        let Record::Done(finished) = &self.records[node.0 as usize] else { return None };
+        Some(finished.output(&output.name)?.blob)
+    }
+
     /// The thunk with each output that it reads replaced by what it became, and its id; or one that nothing has made.
-    fn resolve(&self, pending: &Pending) -> Result<(ThunkId, ReadyThunk), OutputRef> {
+    /// Nothing if the thunk is settled.
+    fn resolve(&self, node: NodeId) -> Option<Resolved> {
+        let Record::Pending(pending) = &self.records[node.0 as usize] else { return None };
         let leaf = Cell::new(true);
         let known = |output: &OutputRef| {
             leaf.set(false);
-            let node = self.nodes.get(&output.thunk)?;
-            let Record::Done(finished) = &self.records[node.0 as usize] else { return None };
-            Some(finished.output(&output.name)?.blob)
+            self.became(output)
         };
         let resolved = match &pending.work {
             Work::Thunk(thunk) => thunk.resolve(known),
             Work::Packed(packed) => self.packer.unpack(packed).resolve(known),
-            Work::Job(job) => return Ok((job.id, ReadyThunk::clone(&job.thunk))),
+            Work::Job(job) => return Some(Ok((job.id, ReadyThunk::clone(&job.thunk)))),
+            Work::Taken => unreachable!("a check puts back what it took"),
         };
         let ready = resolved
-            .map_err(|missing| missing.into_iter().next().expect("an unresolved thunk lacks an output"))?;
-        // A thunk that reads no outputs has the id of its ready self: most compiles are spared the hashing.
-        let id = if leaf.get() { pending.id } else { ready.id() };
-        Ok((id, ready))
+            .map_err(|missing| missing.into_iter().next().expect("an unresolved thunk lacks an output"));
+        Some(ready.map(|ready| (ready_id(pending.id, leaf.get(), &ready), ready)))
+    }
+
+    /// As [`resolve`](Self::resolve), and of a thunk that nobody else holds the parts are moved. Where this gives a ready
+    /// thunk, the caller puts the job in its place.
+    fn consume(&mut self, node: NodeId) -> Option<Resolved> {
+        let pending = self.pending(node)?;
+        let id = pending.id;
+        let thunk = match std::mem::replace(&mut pending.work, Work::Taken) {
+            Work::Thunk(thunk) => thunk,
+            other => {
+                pending.work = other;
+                return self.resolve(node);
+            }
+        };
+        let thunk = match Arc::try_unwrap(thunk) {
+            Ok(thunk) => thunk,
+            Err(shared) => {
+                pending.work = Work::Thunk(shared);
+                return self.resolve(node);
+            }
+        };
+        let leaf = Cell::new(true);
+        let ready = thunk.into_ready(|output| {
+            leaf.set(false);
+            self.became(output)
+        });
+        match ready {
+            Ok(ready) => Some(Ok((ready_id(id, leaf.get(), &ready), ready))),
+            Err(unready) => {
+                let (thunk, missing) = *unready;
+                self.pending(node)?.work = Work::Thunk(Arc::new(thunk));
+                Some(Err(missing))
+            }
+        }
     }
 
     /// Asks the backends whether they would take the job, and lets it wait for a slot.
@@ -133,13 +189,14 @@ impl Driver {
 
     /// The job of a node that has been checked; resolved again if it was packed meanwhile.
     fn job_to_start(&mut self, node: NodeId) -> Arc<Job> {
+        if let Some(job) = self.job(node) {
+            return job;
+        }
+        let resolved = self.resolve(node).expect("a settled node is not started");
+        let (id, ready) = resolved.expect("it was resolved when it was checked");
         let Record::Pending(pending) = &self.records[node.0 as usize] else {
             unreachable!("a settled node is not started")
         };
-        if let Work::Job(job) = &pending.work {
-            return job.clone();
-        }
-        let (id, ready) = self.resolve(pending).expect("it was resolved when it was checked");
         let job = Arc::new(pending.job(id, ready));
         if let Some(pending) = self.pending(node) {
             pending.work = Work::Job(job.clone());
@@ -161,7 +218,7 @@ impl Driver {
         self.running.push(run.map(move |end| Completion::Ended(attempt, end.ok().map(Box::new))).boxed());
     }
 
-    fn heal(&mut self, node: NodeId, missing: Vec<ggr_ir::BlobId>) {
+    fn heal(&mut self, node: NodeId, missing: Vec<BlobId>) {
         let job = self.job(node);
         let healed = match (&self.options.heal, job) {
             (Some(heal), Some(job)) => heal(job, missing),
@@ -211,7 +268,7 @@ impl Driver {
     fn job(&mut self, node: NodeId) -> Option<Arc<Job>> {
         match &self.pending(node)?.work {
             Work::Job(job) => Some(job.clone()),
-            Work::Thunk(_) | Work::Packed(_) => None,
+            Work::Thunk(_) | Work::Packed(_) | Work::Taken => None,
         }
     }
 

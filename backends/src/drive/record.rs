@@ -152,6 +152,8 @@ pub(super) enum Work {
     Packed(Packed),
     /// Resolved, and about to run.
     Job(Arc<Job>),
+    /// In the hands of the check that makes a job of it.
+    Taken,
 }
 
 /// What is remembered of a thunk.

@@ -73,6 +73,8 @@ struct Use {
     /// When the last busy place became idle.
     quiet_since: Option<Duration>,
     idle: BTreeSet<u64>,
+    /// Timers of places that were unloaded and are to be loaded again.
+    loads: BTreeSet<(Duration, u64)>,
     /// How many idle places a running build wants, and until when.
     expected: Option<(usize, Duration)>,
 }
@@ -123,6 +125,10 @@ impl<K: Eq + Hash + Clone, P: Windows<K>> Pool<K, P> {
         used.busy += 1;
         // The most recently used: its pages are the likeliest to be in a cache, and the others can run out.
         let Some(number) = used.idle.last().copied() else {
+            // The place that is made now stands for one that was to be loaded: two would be one too many.
+            if let Some(load) = used.loads.pop_first() {
+                self.timers.remove(&load);
+            }
             self.usage.cold += 1;
             return Start::Cold;
         };
@@ -152,7 +158,9 @@ impl<K: Eq + Hash + Clone, P: Windows<K>> Pool<K, P> {
             if window.load_after < window.keep_until {
                 let number = self.number();
                 let timer = Timer::Load { key: key.clone(), until };
-                self.timers.insert((now.saturating_add(window.load_after), number), timer);
+                let at = (now.saturating_add(window.load_after), number);
+                self.timers.insert(at, timer);
+                self.keys.entry(key.clone()).or_default().loads.insert(at);
             }
         }
     }
@@ -191,6 +199,7 @@ impl<K: Eq + Hash + Clone, P: Windows<K>> Pool<K, P> {
             match timer {
                 Timer::Expire => self.unload(number),
                 Timer::Load { key, until } => {
+                    self.keys.entry(key.clone()).or_default().loads.remove(&(at, number));
                     self.actions.push(Action::Load(key.clone()));
                     self.settle(&key, until);
                 }

@@ -57,6 +57,18 @@ fn a_timer_is_unloaded_at_once_and_loaded_before_its_next_use() {
 }
 
 #[test]
+fn a_cold_start_takes_the_place_of_one_that_was_to_be_loaded() {
+    let mut pool = pool(learnt([1800; 20]), 4);
+    used(&mut pool, 0, 1);
+    // Early: nothing is loaded yet.
+    assert_eq!(used(&mut pool, 900, 901), Start::Cold);
+    pool.advance(secs(1700));
+    assert_eq!(pool.ready(&KEY.to_owned()), 0, "the load of the first place is off");
+    pool.advance(secs(2600));
+    assert_eq!(pool.ready(&KEY.to_owned()), 1, "that of the second is not");
+}
+
+#[test]
 fn the_narrowest_histogram_that_fits_decides() {
     assert_eq!(learnt([2; 20]).mode(&KEY.to_owned()), Mode::Histogram(Duration::from_millis(250)));
     assert_eq!(learnt([300; 20]).mode(&KEY.to_owned()), Mode::Histogram(secs(5)));

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::dice::Dice;
+
 /// One use of a key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Call {
@@ -100,28 +102,6 @@ fn burst(dice: &mut Dice, calls: &mut Vec<Call>, key: u32, begins: Duration) -> 
         *place += duration + Duration::from_millis(1 + dice.below(20));
     }
     places.into_iter().max().expect("there are 8")
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA '14): the same trace on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// Above 0, at most 1.
-    fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
 }
 
 impl FromStr for Trace {

@@ -154,6 +154,16 @@ impl MicrovmBackend {
         Ok(())
     }
 
+    /// Boots a guest without any template and keeps it for the next job: what every start would take without snapshots.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn boot_one(&self) -> Result<(), String> {
+        let session = self.options.image.boot_alone(&self.options.vmm).await?;
+        self.idle().push(session);
+        Ok(())
+    }
+
     async fn make(
         &self,
         base: Option<Template>,

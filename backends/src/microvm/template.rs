@@ -112,6 +112,17 @@ impl Image {
         made
     }
 
+    /// A guest that was booted and is not written down: its memory goes with it.
+    pub(super) async fn boot_alone(&self, vmm: &Arc<dyn Vmm>) -> Result<Session, String> {
+        fs::create_dir_all(&self.directory).map_err(|e| e.to_string())?;
+        let temp = self.directory.join(format!("tmp-{}", unique_name()));
+        fs::DirBuilder::new().mode(0o700).create(&temp).map_err(|e| e.to_string())?;
+        let booted = self.boot(vmm, &Snapshot::at(&temp), Duration::MAX).await;
+        // The monitor holds what it has opened.
+        let _ = fs::remove_dir_all(&temp);
+        booted
+    }
+
     async fn boot(
         &self,
         vmm: &Arc<dyn Vmm>,

@@ -2,8 +2,8 @@
 //!
 //! Nodes are added while the build is still being traced. A node whose dependencies are done is first checked for a
 //! recorded result, then waits for a slot; what lies on the longest remaining path goes first, and before that whatever
-//! somebody waits for. Failures outside the program are handled by the table in `policy.rs`; stragglers get a
-//! duplicate where slots stand idle, and the first result wins.
+//! somebody waits for. Failures outside the program are handled by the table in `policy.rs`; stragglers, and where slots
+//! stand idle what the build's end hangs on, get a duplicate, and the first result wins.
 //!
 //! **Invariant:** a node is settled ([`Action::Done`] or [`Action::Failed`]) exactly once, and started only after all that
 //! it waits for is done. **Invariant:** each [`Action::Start`] gets exactly one [`Event::Ended`], and until then holds
@@ -17,6 +17,7 @@ mod policy;
 mod ready;
 mod runs;
 mod settle;
+mod spare;
 mod stragglers;
 mod timers;
 
@@ -25,6 +26,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use event::{
@@ -37,6 +39,7 @@ use path::Waves;
 use policy::Remedy;
 use ready::ReadyQueue;
 use runs::Runs;
+use spare::Critical;
 use stragglers::Stragglers;
 use timers::{Timer, Timers};
 
@@ -69,6 +72,9 @@ pub struct Scheduler {
     runs: Runs,
     timers: Timers,
     stragglers: Stragglers,
+    /// Stragglers that are worth a slot that others wait for. Bound: the attempts in flight.
+    overdue: VecDeque<AttemptId>,
+    critical: Critical,
     /// Nodes that are not settled.
     open: usize,
     tally: Tally,
@@ -110,6 +116,8 @@ impl Scheduler {
             runs: Runs::default(),
             timers: Timers::default(),
             stragglers: Stragglers::default(),
+            overdue: VecDeque::new(),
+            critical: Critical::default(),
             open: 0,
             tally: Tally::default(),
             draining: false,
@@ -278,12 +286,15 @@ impl Scheduler {
     /// they led to have been answered: were slots filled after each event, what an ended node has just set free would
     /// always find the slot taken by something else.
     pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.fill_overdue(now, actions);
         while self.places.iter().any(|place| place.used < place.spec.slots) {
             let free = |refused: BackendSet| {
                 let last = || all_refused(&self.places, refused);
                 first_free(&self.places, |b, place| !refused.contains(b) && (!place.standby || last()))
             };
-            let Some((id, backend)) = self.ready.pop(&self.nodes, free) else { return };
+            let Some((id, backend)) = self.ready.pop(&self.nodes, free) else {
+                return self.clone_critical(now, actions);
+            };
             self.start(id, backend, now, actions);
         }
     }
@@ -296,26 +307,30 @@ impl Scheduler {
         let duplicate = node.run != NO_RUN;
         let attempt = self.runs.start(id, backend, node.run, now);
         node.run = attempt.index;
-        let threshold = self.stragglers.threshold(node.kind, node.estimate);
+        let late = self.stragglers.late(node.kind, node.estimate);
         self.set_state(id, State::Running);
-        if let (true, false, Some(threshold)) = (duplicates, duplicate, threshold) {
-            self.timers.set(now + threshold, Timer::Straggler(attempt));
+        if let (true, false, Some(late)) = (duplicates, duplicate, late) {
+            self.timers.set(now + late.idle, Timer::Straggler(attempt));
         }
+        self.note_start(attempt, id, duplicate, now);
         actions.push(Action::Start { attempt, node: id, backend, duplicate });
     }
 
     fn ended(&mut self, attempt: AttemptId, ending: Ending, now: Instant, actions: &mut Vec<Action>) {
         let Some(run) = self.runs.end(attempt) else { return };
         self.places[usize::from(run.backend.0)].used -= 1;
+        if run.duplicate {
+            self.note_end(run.node, now - run.started);
+        }
         let node = &mut self.nodes[run.node.0 as usize];
         node.run = self.runs.unlink(node.run, attempt.index, run.older);
         if node.state != State::Running {
             return;
         }
-        let (kind, alone) = (node.kind, node.run == NO_RUN);
+        let (kind, estimate, alone) = (node.kind, node.estimate, node.run == NO_RUN);
         match ending {
             Ending::Reduced => {
-                if self.stragglers.learn(kind, now - run.started) {
+                if self.stragglers.learn(kind, estimate, now - run.started) {
                     self.watch_running(kind);
                 }
                 self.finish(run.node, actions);

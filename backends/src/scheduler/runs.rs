@@ -13,6 +13,8 @@ pub(super) struct Run {
     pub(super) started: Instant,
     /// It was told to stop.
     pub(super) cancelled: bool,
+    /// Another attempt at the same node was in flight when it started.
+    pub(super) duplicate: bool,
     /// The older attempt at the same node that is still in flight, or [`NO_RUN`].
     pub(super) older: u32,
     generation: u32,
@@ -35,8 +37,15 @@ impl Runs {
             (self.slots.len() - 1) as u32
         });
         let generation = self.generations[index as usize];
-        self.slots[index as usize] =
-            Some(Run { node, backend, started: now, cancelled: false, older, generation });
+        self.slots[index as usize] = Some(Run {
+            node,
+            backend,
+            started: now,
+            cancelled: false,
+            duplicate: older != NO_RUN,
+            older,
+            generation,
+        });
         AttemptId { index, generation }
     }
 

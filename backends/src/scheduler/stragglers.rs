@@ -1,7 +1,12 @@
 //! When an attempt counts as a straggler: learned online for each kind of work.
 //!
-//! The rule is that of MapReduce's backup tasks (Dean and Ghemawat, 2004, §3.6) with a learned threshold: twice the 95th
-//! percentile of the same kind, and not less than twice what this very node was expected to take.
+//! The rule is that of MapReduce's backup tasks (Dean and Ghemawat, 2004, §3.6) with a learned threshold: what is kept for each
+//! kind is by how much attempts exceed what was expected of them. Where durations are remembered that is little, and a
+//! straggler is found when it has taken half as long again; where nothing is known, it is the spread of the durations themselves.
+//!
+//! While other work waits for the slots, a duplicate must save slots: it does if what is left to the straggler is twice what a new
+//! attempt takes (Mantri, Ananthanarayanan et al., OSDI '10, §5.2), and an attempt that is late by some time is, by Lindy's rule,
+//! likely to take as long again.
 
 use std::time::Duration;
 
@@ -19,18 +24,28 @@ const ENOUGH: usize = 10;
 const EVERY: usize = 8;
 
 /// Under this nothing is a straggler: starting a duplicate takes about as long in the slowest backend (a cold Lambda).
-const SHORTEST: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(500);
 
 const KINDS: usize = 7;
 
 #[derive(Debug)]
 struct Samples {
+    /// By how much attempts took longer than estimated.
     window: [u32; WINDOW],
     count: usize,
     p95: Ticks,
 }
 
-/// Durations of finished attempts, by kind.
+/// When an attempt is late. Both are counted from its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Late {
+    /// From here on a duplicate is worth an idle slot.
+    pub(super) idle: Duration,
+    /// From here on it is worth a slot that others wait for.
+    pub(super) busy: Duration,
+}
+
+/// How far finished attempts exceeded their estimates, by kind.
 #[derive(Debug)]
 pub(super) struct Stragglers([Samples; KINDS]);
 
@@ -54,9 +69,9 @@ impl Default for Stragglers {
 
 impl Stragglers {
     /// Learns from an attempt that reduced. True when this sample was the one that made the kind known.
-    pub(super) fn learn(&mut self, kind: Kind, took: Duration) -> bool {
+    pub(super) fn learn(&mut self, kind: Kind, estimate: Ticks, took: Duration) -> bool {
         let samples = &mut self.0[row(kind)];
-        samples.window[samples.count % WINDOW] = Ticks::of(took).0;
+        samples.window[samples.count % WINDOW] = Ticks::of(took).0.saturating_sub(estimate.0);
         samples.count += 1;
         if samples.count == ENOUGH || (samples.count > ENOUGH && samples.count.is_multiple_of(EVERY)) {
             let mut sorted = samples.window;
@@ -67,11 +82,13 @@ impl Stragglers {
         samples.count == ENOUGH
     }
 
-    /// How long an attempt of this kind may run before it is a straggler; nothing while that is not known.
-    pub(super) fn threshold(&self, kind: Kind, estimate: Ticks) -> Option<Duration> {
+    /// When an attempt of this kind and estimate is late; nothing while that is not known.
+    pub(super) fn late(&self, kind: Kind, estimate: Ticks) -> Option<Late> {
         let samples = &self.0[row(kind)];
-        let usual = samples.p95.max(estimate).duration();
-        (samples.count >= ENOUGH).then(|| (usual * 2).max(SHORTEST))
+        let (estimate, over) = (estimate.duration(), samples.p95.duration());
+        let idle = (estimate * 3 / 2 + over * 2).max(SHORTEST);
+        let busy = ((estimate + over) * 2).max(idle);
+        (samples.count >= ENOUGH).then_some(Late { idle, busy })
     }
 }
 
@@ -79,34 +96,54 @@ impl Stragglers {
 mod tests {
     use super::*;
 
+    fn seconds(stragglers: &Stragglers, kind: Kind, estimate: u64) -> Option<f64> {
+        stragglers.late(kind, Ticks::of(Duration::from_secs(estimate))).map(|late| late.idle.as_secs_f64())
+    }
+
+    fn learn(stragglers: &mut Stragglers, estimate: u64, took: u64) -> bool {
+        let estimate = Ticks::of(Duration::from_secs(estimate));
+        stragglers.learn(Kind::Compile, estimate, Duration::from_secs(took))
+    }
+
     #[test]
-    fn a_threshold_is_known_after_ten_samples() {
+    fn lateness_is_known_after_ten_samples() {
         let mut stragglers = Stragglers::default();
         for i in 0..10 {
-            assert_eq!(stragglers.threshold(Kind::Compile, Ticks(1)), None, "{i}");
-            assert_eq!(stragglers.learn(Kind::Compile, Duration::from_secs(2)), i == 9);
+            assert_eq!(seconds(&stragglers, Kind::Compile, 2), None, "{i}");
+            assert_eq!(learn(&mut stragglers, 2, 2), i == 9);
         }
-        assert_eq!(stragglers.threshold(Kind::Compile, Ticks(1)), Some(Duration::from_secs(4)));
-        assert_eq!(stragglers.threshold(Kind::Link, Ticks(1)), None);
+        assert_eq!(seconds(&stragglers, Kind::Compile, 2), Some(3.0));
+        assert_eq!(seconds(&stragglers, Kind::Link, 2), None);
     }
 
     #[test]
     fn a_node_that_is_known_to_be_slow_gets_its_time() {
         let mut stragglers = Stragglers::default();
         for _ in 0..10 {
-            let _ = stragglers.learn(Kind::Compile, Duration::from_millis(1));
+            learn(&mut stragglers, 1, 1);
         }
-        assert_eq!(stragglers.threshold(Kind::Compile, Ticks(1)), Some(SHORTEST));
-        let slow = Ticks::of(Duration::from_secs(30));
-        assert_eq!(stragglers.threshold(Kind::Compile, slow), Some(Duration::from_secs(60)));
+        assert_eq!(seconds(&stragglers, Kind::Compile, 0), Some(SHORTEST.as_secs_f64()));
+        assert_eq!(seconds(&stragglers, Kind::Compile, 30), Some(45.0));
+        let late = stragglers.late(Kind::Compile, Ticks::of(Duration::from_secs(30)));
+        assert_eq!(late.map(|late| late.busy), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn where_estimates_are_poor_more_time_is_given() {
+        let mut stragglers = Stragglers::default();
+        for took in 0..20 {
+            learn(&mut stragglers, 1, 1 + took / 2);
+        }
+        // The slowest of the first sixteen took seven seconds longer.
+        assert_eq!(seconds(&stragglers, Kind::Compile, 2), Some(3.0 + 14.0));
     }
 
     #[test]
     fn one_outlier_in_a_hundred_does_not_move_the_percentile() {
         let mut stragglers = Stragglers::default();
         for i in 0..64 {
-            let _ = stragglers.learn(Kind::Link, Duration::from_secs(if i == 30 { 1000 } else { 3 }));
+            learn(&mut stragglers, 3, if i == 30 { 1000 } else { 4 });
         }
-        assert_eq!(stragglers.threshold(Kind::Link, Ticks(1)), Some(Duration::from_secs(6)));
+        assert_eq!(seconds(&stragglers, Kind::Compile, 2), Some(5.0));
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use ggr_ir::Kind;
 
+use super::Scheduler;
 use super::event::{Action, AttemptId, NodeId};
 use super::node::State;
-use super::{Scheduler, first_free};
 
-/// A straggler that finds no idle slot is looked at again after this, or after a quarter of its threshold.
+/// A straggler that finds no idle slot is looked at again after this, or after a quarter of the time that made it one.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is due.
@@ -58,43 +58,40 @@ impl Scheduler {
         }
     }
 
-    /// Sets alarms for what is running of a kind whose usual duration has just become known.
+    /// Sets alarms for what is running of a kind of which has just become known when it is late.
     pub(super) fn watch_running(&mut self, kind: Kind) {
         for (attempt, run) in self.runs.iter() {
             let node = &self.nodes[run.node.0 as usize];
             let duplicates = self.places[usize::from(run.backend.0)].spec.duplicates;
             if node.kind == kind
                 && duplicates
-                && let Some(threshold) = self.stragglers.threshold(kind, node.estimate)
+                && let Some(late) = self.stragglers.late(kind, node.estimate)
             {
-                self.timers.set(run.started + threshold, Timer::Straggler(attempt));
+                self.timers.set(run.started + late.idle, Timer::Straggler(attempt));
             }
         }
     }
 
     fn look_at_straggler(&mut self, attempt: AttemptId, now: Instant, actions: &mut Vec<Action>) {
-        let Some(run) = self.runs.get(attempt) else { return };
-        let (id, started, on) = (run.node, run.started, run.backend);
+        let Some((id, on, started)) = self.lone(attempt) else { return };
         let node = &self.nodes[id.0 as usize];
-        let only = node.run == attempt.index && run.older == super::NO_RUN;
-        if run.cancelled || node.state != State::Running || !only {
-            return;
+        let Some(late) = self.stragglers.late(node.kind, node.estimate) else { return };
+        // What is usual may have grown since the alarm was set.
+        if now < started + late.idle {
+            return self.timers.set(started + late.idle, Timer::Straggler(attempt));
         }
-        let Some(threshold) = self.stragglers.threshold(node.kind, node.estimate) else { return };
-        // The usual duration may have grown since the alarm was set.
-        if now < started + threshold {
-            return self.timers.set(started + threshold, Timer::Straggler(attempt));
-        }
-        let refused = node.refused;
-        let other = first_free(&self.places, |b, place| {
-            b != on && place.spec.duplicates && !place.standby && !refused.contains(b)
-        });
-        let idle = other.or_else(|| first_free(&self.places, |b, _| b == on));
-        match idle {
-            Some(backend) if !self.ready.has_work_for(&self.nodes, backend) => {
+        let overdue = now >= started + late.busy;
+        match self.place_beside(id, on) {
+            Some(backend)
+                if (overdue || self.affords(id)) && !self.ready.has_work_for(&self.nodes, backend) =>
+            {
                 self.start(id, backend, now, actions);
             }
-            _ => self.timers.set(now + LOOK_AGAIN.max(threshold / 4), Timer::Straggler(attempt)),
+            _ if overdue => self.overdue.push_back(attempt),
+            _ => {
+                let again = now + LOOK_AGAIN.max(late.idle / 4);
+                self.timers.set(again.min(started + late.busy), Timer::Straggler(attempt));
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ggr_ir::repo::{TempFile, rename_making_parent};
@@ -37,6 +38,8 @@ pub struct FsStore {
     blobs: PathBuf,
     tmp: PathBuf,
     known: KnownSet,
+    /// Whether the directories below `blobs/` were made, or seen, by this process.
+    sharded: AtomicBool,
 }
 
 impl FsStore {
@@ -47,6 +50,7 @@ impl FsStore {
             blobs: root.join("blobs"),
             tmp: root.join("tmp"),
             known: KnownSet::default(),
+            sharded: AtomicBool::new(false),
         }
     }
 
@@ -144,6 +148,7 @@ impl FsStore {
         if meta.nlink() == 1 {
             fs::set_permissions(path, fs::Permissions::from_mode(BLOB_MODE)).map_err(failed)?;
             seal::put(path).map_err(failed)?;
+            self.make_shards();
             match rename_making_parent(path, &self.path(id)) {
                 Ok(()) => {
                     self.known.insert(id);
@@ -185,6 +190,7 @@ impl FsStore {
     /// Gives a written temporary file its blob's name.
     pub(super) fn publish(&self, temp: TempFile, id: BlobId) -> Result<(), StoreError> {
         let path = self.path(id);
+        self.make_shards();
         let sealed = seal::put(temp.path()).and_then(|()| temp.publish(&path));
         sealed.map_err(|source| StoreError::Io { path, source })?;
         self.known.insert(id);
@@ -196,6 +202,18 @@ impl FsStore {
         let temp = TempFile::create(&self.tmp, BLOB_MODE).map_err(failed)?;
         temp.file().write_all(bytes).map_err(failed)?;
         self.publish(temp, id)
+    }
+
+    /// Makes all directories that blobs stand in, once: 3 ms for a new store, where each of its first blobs would otherwise
+    /// find its directory missing, make it and try again. One that cannot be made is missed by the first blob in it.
+    fn make_shards(&self) {
+        if self.sharded.swap(true, Ordering::Relaxed) || self.blobs.join("ff").exists() {
+            return;
+        }
+        let _ = fs::create_dir_all(&self.blobs);
+        for shard in 0..=u8::MAX {
+            let _ = fs::create_dir(self.blobs.join(format!("{shard:02x}")));
+        }
     }
 
     fn gone(&self, id: BlobId) -> StoreError {

@@ -1,6 +1,7 @@
 //! `ggr bench`: measurements that BENCHMARKS.md and SPECIFICATION.md name.
 
 mod density;
+mod fleet;
 mod handoff;
 mod keepalive;
 pub(crate) mod launcher;
@@ -54,6 +55,7 @@ enum What {
     Launcher(launcher::Args),
     Model(model::Args),
     Net(net::Args),
+    Fleet(fleet::Args),
     Keepalive(keepalive::Args),
     Start(start::Args),
     Handoff(handoff::Args),
@@ -69,6 +71,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         What::Launcher(args) => launcher::run(context, args),
         What::Model(args) => model::run(context, args),
         What::Net(args) => net::run(context, args),
+        What::Fleet(args) => fleet::run(context, args),
         What::Keepalive(args) => keepalive::run(context, args),
         What::Start(args) => start::run(context, args),
         What::Handoff(args) => handoff::run(context, args),

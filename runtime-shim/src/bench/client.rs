@@ -42,6 +42,11 @@ impl Client {
     /// Asks for a run.
     pub fn run(&mut self, seq: u64, thunk: ReadyThunk, kind: Kind, limits: Limits) -> io::Result<()> {
         let job = Job { id: thunk.id(), thunk: Arc::new(thunk), limits, kind, label: format!("job {seq}") };
+        self.send(seq, job)
+    }
+
+    /// Asks for a run of a job as it is.
+    pub fn send(&mut self, seq: u64, job: Job) -> io::Result<()> {
         wire::write(self.stream(), &Request::Run { seq, job })
     }
 

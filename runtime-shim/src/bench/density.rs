@@ -38,8 +38,8 @@ pub struct Weighed {
     pub memory: u64,
 }
 
-/// Processor time of a compiler before it is stopped, in clock ticks of 10 ms. Long enough to be past start-up.
-const TICKS: u64 = 30;
+/// Processor time of a compiler before it is stopped, in clock ticks of 10 ms: past start-up and parsing, amid the passes.
+const TICKS: u64 = 20;
 
 /// Weighs `count` compilers (gcc's `cc1`) in all four ways; the copies are made below `root` and removed.
 ///
@@ -71,34 +71,46 @@ impl Drop for Running {
 }
 
 fn once(cc1: &Path, dir: &Path, at: At, from: From, count: usize) -> io::Result<u64> {
+    let programs: Vec<PathBuf> = match from {
+        From::Shared => vec![cc1.to_owned(); count],
+        From::Private => (0..count).map(|number| copy(cc1, dir, number)).collect::<io::Result<_>>()?,
+    };
     let source = source();
     let mut running = Running(Vec::new());
-    for number in 0..count {
-        let program = match from {
-            From::Shared => cc1.to_owned(),
-            From::Private => {
-                let copy = dir.join(format!("cc1-{number}"));
-                fs::copy(cc1, &copy)?;
-                copy
-            }
-        };
-        let mut command = Command::new(program);
-        command.args(["-quiet", "-O2", "-", "-o", "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        running.0.push(command.stderr(Stdio::null()).spawn()?);
-        let child = running.0.last_mut().expect("it was just pushed");
-        match at {
-            // One line: it has read its tables and waits for the rest.
-            At::Idle => child.stdin.as_mut().expect("it is piped").write_all(b"int first;\n")?,
-            At::MidCompile => {
-                child.stdin.take().expect("it is piped").write_all(source.as_bytes())?;
-                stop_in_the_middle(child)?;
+    // As many at a time as there are cores: more would only wait for each other, and none compiles longer than it must.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for wave in programs.chunks(cores) {
+        let first = running.0.len();
+        for program in wave {
+            running.0.push(start(program)?);
+            let child = running.0.last_mut().expect("it was just pushed");
+            match at {
+                // One line: it has read its tables and waits for the rest.
+                At::Idle => child.stdin.as_mut().expect("it is piped").write_all(b"int first;\n")?,
+                At::MidCompile => child.stdin.take().expect("it is piped").write_all(source.as_bytes())?,
             }
         }
-    }
-    if at == At::Idle {
-        running.0.iter().try_for_each(wait_until_idle)?;
+        running.0[first..].iter().try_for_each(|child| match at {
+            At::Idle => wait_until_idle(child),
+            At::MidCompile => stop_in_the_middle(child),
+        })?;
     }
     running.0.iter().map(|child| proportional(child.id())).sum()
+}
+
+/// A copy of the program, made once for all states: a hundred of them are three gigabytes.
+fn copy(cc1: &Path, dir: &Path, number: usize) -> io::Result<PathBuf> {
+    let copy = dir.join(format!("cc1-{number}"));
+    if !copy.exists() {
+        fs::copy(cc1, &copy)?;
+    }
+    Ok(copy)
+}
+
+fn start(program: &Path) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.args(["-quiet", "-O2", "-", "-o", "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    command.stderr(Stdio::null()).spawn()
 }
 
 /// Enough functions for longer than [`TICKS`], and not for gigabytes in a hundred compilers.

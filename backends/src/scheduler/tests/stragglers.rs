@@ -8,7 +8,7 @@ fn a_straggler_gets_a_duplicate_and_the_first_result_wins() {
     w.learn(Kind::Compile);
     let slow = w.add(1, &[]);
     let first = w.only_start();
-    w.pass(Duration::from_millis(1999));
+    w.pass(Duration::from_millis(1499));
     assert_eq!(w.said(), []);
     w.pass(Duration::from_millis(1));
     let [Action::Start { attempt: second, node, duplicate: true, .. }] = w.said()[..] else { panic!() };
@@ -90,8 +90,65 @@ fn what_ran_before_its_kind_was_known_is_watched_too() {
     w.pass(SECOND);
     started[1..].iter().for_each(|s| w.ended(s.2, Ending::Reduced));
     assert_eq!(w.started(), []);
-    w.pass(SECOND);
+    w.pass(SECOND / 2);
     assert_eq!(w.started_nodes(), [slow.0]);
+}
+
+#[test]
+fn an_overdue_straggler_goes_before_what_waits_for_the_slots() {
+    let mut w = world(&[2]);
+    w.learn(Kind::Compile);
+    let slow = w.add(1, &[]);
+    w.said();
+    w.add_of(Kind::Link, 9, &[]);
+    let link = w.started()[0].2;
+    w.add_many(3);
+    w.pass(Duration::from_millis(1900));
+    w.ended(link, Ending::Reduced);
+    let [(_, _, other)] = w.started()[..] else { panic!("the slot goes to what waits: it is only late") };
+    w.pass(SECOND);
+    assert_eq!(w.started(), [], "there is no slot");
+    w.ended(other, Ending::Reduced);
+    assert_eq!(w.started_nodes(), [slow.0]);
+}
+
+#[test]
+fn what_the_end_hangs_on_is_cloned_into_idle_slots_and_within_a_fiftieth_of_the_work() {
+    let mut w = world(&[9]);
+    for _ in 0..49 {
+        w.add(1, &[]);
+        let attempt = w.only_start();
+        w.now += SECOND;
+        w.ended(attempt, Ending::Reduced);
+        w.said();
+    }
+    // Fifty seconds of work pay for a clone of one second, and one more for no more.
+    let first = w.add(1, &[]);
+    assert_eq!(w.started_nodes(), [first.0, first.0]);
+    w.add(1, &[]);
+    assert_eq!(w.started().len(), 1);
+}
+
+#[test]
+fn past_three_hundredths_of_the_work_only_what_is_overdue_gets_a_duplicate() {
+    let mut w = world(&[99]);
+    w.learn(Kind::Compile);
+    // Ten stragglers of a second each, after ten seconds of work.
+    w.add_many(10);
+    w.said();
+    w.pass(Duration::from_millis(1600));
+    assert_eq!(w.started().len(), 4, "the first four are free");
+    w.pass(Duration::from_millis(400));
+    assert_eq!(w.started().len(), 6, "they are overdue, and slots are idle");
+}
+
+#[test]
+fn what_the_end_does_not_hang_on_is_not_cloned() {
+    let mut w = world(&[9]);
+    let long = w.add(1000, &[]);
+    assert_eq!(w.started_nodes(), [long.0]);
+    w.add(1, &[]);
+    assert_eq!(w.started().len(), 1);
 }
 
 #[test]
