@@ -252,7 +252,7 @@ fn captured_programs(context: &Context, tools: &[PathBuf]) -> BTreeSet<PathBuf> 
 /// The programs that are captured though no launcher is mounted over them: of this project's directories, or all.
 fn diversion(context: &Context, repo: &Repo) -> Diversion {
     let selection = &context.config.capture.value;
-    let project = repo.root().parent().filter(|_| repo.root().ends_with(".ggr"));
+    let project = repo.root().parent().filter(|_| repo.root().file_name().is_some_and(|name| name == ".ggr"));
     let trees = project.map(Path::to_owned).into_iter().chain([context.dir.clone()]).collect();
     Diversion::new(trees, selection.usual, selection.all)
 }

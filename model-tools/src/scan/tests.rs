@@ -12,6 +12,7 @@ use super::*;
 use crate::model::{FileView, Found};
 use crate::testing::DiskView;
 
+mod quick;
 mod tree;
 
 use tree::{GCC, Tree, has_compiler};
