@@ -10,6 +10,7 @@ mod net;
 mod service;
 mod start;
 mod store;
+mod ways;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -1,7 +1,6 @@
 //! `ggr bench launcher`: what one tool call costs its caller.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -9,9 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use ggr_shim::bench::start::Row;
-use serde_json::json;
 
-use super::micros;
+use super::ways;
 use crate::commands::Context;
 use crate::error::Error;
 
@@ -36,19 +34,7 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let dir = tempfile::tempdir().map_err(Error::io("create a directory in", std::env::temp_dir()))?;
     let rows = ways(dir.path(), args.calls).map_err(Error::io("make calls in", dir.path()))?;
-    if context.json.is_some() {
-        let row = |row: &Row| {
-            json!({
-                "way": row.name,
-                "p50_us": row.percentile(50).map(micros),
-                "p99_us": row.percentile(99).map(micros),
-                "failed": row.times.as_ref().err(),
-            })
-        };
-        context.print_json(&json!(rows.iter().map(row).collect::<Vec<_>>()))?;
-    } else {
-        context.print(&table(&rows))?;
-    }
+    ways::print(context, "one call", &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,21 +88,4 @@ pub(crate) fn make_calls(args: &[OsString]) -> Option<()> {
     let row = Row::sample("calls", count, || once(Command::new(program).args(args)));
     let lines = row.times.ok()?.iter().map(|time| format!("{}\n", time.as_nanos())).collect::<String>();
     fs::write(times, lines).ok()
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut text = format!("one call, in ms\n{:<30} {:>7} {:>9} {:>9}\n", "way", "calls", "p50", "p99");
-    let ms = |time: Duration| micros(time) / 1000.0;
-    for row in rows {
-        let _ = match (&row.times, row.percentile(50), row.percentile(99)) {
-            (Ok(times), Some(p50), Some(p99)) => {
-                writeln!(text, "{:<30} {:>7} {:>9.3} {:>9.3}", row.name, times.len(), ms(p50), ms(p99))
-            }
-            _ => {
-                let why = row.times.as_ref().err().map_or("", String::as_str);
-                writeln!(text, "{:<30} not measured: {why}", row.name)
-            }
-        };
-    }
-    text
 }

@@ -1,6 +1,5 @@
 //! `ggr bench start`: from a request to the first instruction of the program.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,10 +11,9 @@ use ggr_backends::microvm::MicrovmBackend;
 use ggr_backends::store::FsStore;
 use ggr_ir::Outcome;
 use ggr_shim::bench::start::{Row, clock_job, starts};
-use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::{micros, worker};
+use super::{ways, worker};
 use crate::commands::Context;
 use crate::error::Error;
 use crate::microvm;
@@ -41,19 +39,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     if args.guests {
         rows.extend(guests(context, repo.root(), args.starts).map_err(failed)?);
     }
-    if context.json.is_some() {
-        let row = |row: &Row| {
-            json!({
-                "way": row.name,
-                "p50_us": row.percentile(50).map(micros),
-                "p99_us": row.percentile(99).map(micros),
-                "failed": row.times.as_ref().err(),
-            })
-        };
-        context.print_json(&json!(rows.iter().map(row).collect::<Vec<_>>()))?;
-    } else {
-        context.print(&table(&rows))?;
-    }
+    ways::print(context, "request to first instruction", &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,31 +98,4 @@ fn answered(runtime: &Runtime, pool: &MicrovmBackend, job: ggr_ir::Job) -> io::R
         Outcome::Reduced(_) => Ok(took),
         other => Err(io::Error::other(format!("{other:?}"))),
     }
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut text = format!(
-        "request to first instruction, in ms\n{:<30} {:>7} {:>9} {:>9}   over the floor at p50\n",
-        "way", "starts", "p50", "p99"
-    );
-    let floor = rows.first().and_then(|row| row.percentile(50)).unwrap_or_default();
-    let ms = |time: Duration| micros(time) / 1000.0;
-    for row in rows {
-        let _ = match (&row.times, row.percentile(50), row.percentile(99)) {
-            (Ok(times), Some(p50), Some(p99)) => writeln!(
-                text,
-                "{:<30} {:>7} {:>9.3} {:>9.3}   {:+.3}",
-                row.name,
-                times.len(),
-                ms(p50),
-                ms(p99),
-                ms(p50) - ms(floor)
-            ),
-            _ => {
-                let why = row.times.as_ref().err().map_or("", String::as_str);
-                writeln!(text, "{:<30} not measured: {why}", row.name)
-            }
-        };
-    }
-    text
 }
