@@ -52,6 +52,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long a build may take to end after it was interrupted.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
 
+/// How long captured programs have to end when their launchers have been interrupted; one that ignores it goes on.
+const CAPTURES_END: Duration = Duration::from_secs(1);
+
 /// How long after a build that did not start a signal to us is waited for.
 const NOTICED: Duration = Duration::from_millis(50);
 
@@ -330,6 +333,9 @@ async fn interrupted(
             tokio::task::spawn_blocking(stop).await.map_err(|e| RunError::Broken(e.to_string()))?;
         }
     }
+    // Captured programs end with their launchers, as soon as it is noticed that those are gone; after that they would be
+    // taken for what the build leaves in the background.
+    let _ = tokio::time::timeout(CAPTURES_END, session.capture().settled()).await;
     session.abandon().await;
     Ok(BuildEnd::Interrupted(signal))
 }
