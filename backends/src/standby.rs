@@ -11,18 +11,18 @@ use crate::backend::{Backend, Refusal};
 /// Another backend, on standby; it counts what comes to it.
 pub struct Standby {
     inner: Arc<dyn Backend>,
-    taken: AtomicUsize,
+    taken: Arc<AtomicUsize>,
 }
 
 impl Standby {
     /// Puts a backend on standby.
     pub fn new(inner: Arc<dyn Backend>) -> Self {
-        Self { inner, taken: AtomicUsize::new(0) }
+        Self { inner, taken: Arc::default() }
     }
 
-    /// How many attempts came to it.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+    /// How many attempts came to it; still to be read when it has gone.
+    pub fn taken(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.taken)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
 
 use ggr_backends::backend::Backend;
@@ -46,8 +47,8 @@ pub(crate) struct Opened {
     pub(crate) guests: Option<Arc<MicrovmBackend>>,
     /// Lambda, if it is one of them.
     pub(crate) functions: Option<Arc<LambdaBackend>>,
-    /// This machine, for what Lambda does not take.
-    pub(crate) standby: Option<Arc<Standby>>,
+    /// How many thunks came to this machine because Lambda did not take them.
+    pub(crate) standby: Option<Arc<AtomicUsize>>,
     /// The pool of the make whose recipe we are.
     pub(crate) jobserver: Option<Jobserver>,
     /// Why no place runs anything, if that is so.
@@ -78,18 +79,8 @@ pub(crate) async fn open(
     }
     let mut functions = None;
     if places.lambda {
-        match lambda(context, store, reporter, durations).await {
-            Ok(started) => {
-                functions = Some(Arc::clone(&started));
-                backends.push(started);
-            }
-            // There is another place: the build is made there, and the user knows why.
-            Err(error) if places.local => {
-                let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                context.note(&format!("nothing is sent to Lambda: {error}{hint}"));
-            }
-            Err(error) => return Err(error),
-        }
+        functions = lambda_or_note(context, lambda(context, store, reporter, durations).await)?;
+        backends.extend(functions.clone().map(|functions| functions as Arc<dyn Backend>));
     }
     let services = services(context, store).await?;
     let remote = functions.is_some() || !services.is_empty();
@@ -100,7 +91,7 @@ pub(crate) async fn open(
         let local = local(context, store, jobserver.clone())?;
         pool = Arc::downgrade(&local);
         let local = Arc::new(Standby::new(local));
-        standby = Some(Arc::clone(&local));
+        standby = Some(local.taken());
         backends.push(local);
     }
     let rate = context.config.verify_rate.value;
@@ -168,6 +159,21 @@ fn local(
     });
     let local = local.map_err(|source| Error::Host { doing: "start the local pool".into(), source })?;
     Ok(Arc::new(local))
+}
+
+/// Lambda if it can be used. Where there is another place, the build is made there, and the user is told why.
+fn lambda_or_note(
+    context: &Context,
+    started: Result<Arc<LambdaBackend>, Error>,
+) -> Result<Option<Arc<LambdaBackend>>, Error> {
+    match started {
+        Err(error) if context.config.backend.value.local => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            context.note(&format!("nothing is sent to Lambda: {error}{hint}"));
+            Ok(None)
+        }
+        started => started.map(Some),
+    }
 }
 
 async fn lambda(

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -16,7 +16,6 @@ use ggr_backends::lambda::LambdaBackend;
 use ggr_backends::local::LocalBackend;
 use ggr_backends::memo::StatMemo;
 use ggr_backends::microvm::MicrovmBackend;
-use ggr_backends::standby::Standby;
 use ggr_backends::store::captures::Captures;
 use ggr_backends::store::shared::TieredCache;
 use ggr_backends::store::{FsStore, verify};
@@ -53,7 +52,7 @@ pub(crate) struct Workshop {
     local: Weak<LocalBackend>,
     guests: Option<Arc<MicrovmBackend>>,
     functions: Option<Arc<LambdaBackend>>,
-    standby: Option<Arc<Standby>>,
+    standby: Option<Arc<AtomicUsize>>,
     models: Arc<Models>,
     driver: DriverHandle,
     memo: Arc<StatMemo>,
@@ -220,7 +219,7 @@ impl Workshop {
         if let Some(text) = self.guests.as_ref().and_then(|guests| microvm::summary(guests.counts())) {
             context.note(&text);
         }
-        let here = self.standby.as_ref().map_or(0, |standby| standby.taken());
+        let here = self.standby.as_ref().map_or(0, |taken| taken.load(Ordering::Relaxed));
         let functions = self.functions.as_ref();
         if let Some(text) = functions.and_then(|functions| places::spent(functions.spending(), here)) {
             context.note(&text);
