@@ -26,7 +26,7 @@ fn thunks_of_a_tenants_network_share_it_and_others_have_their_own() {
     };
     let [none, one, two] = [Network::None, Network::Tenant, Network::Tenant].map(&mut seen);
     let [own, other] = [Network::Own, Network::Own].map(&mut seen);
-    assert_eq!(none.1, false);
+    assert!(!none.1);
     assert!(one.1 && own.1 && other.1);
     assert_eq!(one, two);
     assert!(own.0 != other.0 && own.0 != one.0 && none.0 != one.0 && none.0 != own.0);
