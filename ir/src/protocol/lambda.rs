@@ -19,7 +19,7 @@ pub const VERSION: u32 = 2;
 pub const GGR: &str = env!("CARGO_PKG_VERSION");
 
 /// What stands in the functions' program, so that a deployment knows what it sends: versions of ggr and of messages.
-pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":1\n");
+pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":2\n");
 
 /// What [`MARK`] begins with.
 const MARK_HEAD: &str = "ggr-function-program:";
@@ -149,7 +149,8 @@ pub fn mark_in(program: &[u8]) -> Option<String> {
     places.map(|(at, _)| &program[at + head.len()..]).find_map(|rest| {
         let line = rest.iter().take(32).position(|byte| *byte == b'\n')?;
         let text = std::str::from_utf8(&rest[..line]).ok()?;
-        text.contains(':').then(|| described(text))
+        let versions = text.contains(':') && text.bytes().all(|byte| byte.is_ascii_graphic());
+        versions.then(|| described(text))
     })
 }
 

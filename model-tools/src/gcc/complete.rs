@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ggr_ir::Object;
 
-use super::Gcc;
+use super::{Gcc, PREPROCESSOR_FAILS};
 use crate::link::Linkers;
 use crate::model::{Invocation, Model, Modelled, Plan, Reason};
 use crate::scan::{AskCompiler, Scanner};
@@ -215,6 +215,7 @@ fn what_no_thunk_can_hold_runs_here() {
     for (line, expected) in LOCAL {
         match bench.model(line) {
             Modelled::RunHere(reason) => assert_eq!(reason.to_string(), *expected, "{line}"),
+            Modelled::Thunks(plan) if plan.fails => assert_eq!(*expected, PREPROCESSOR_FAILS, "{line}"),
             other => panic!("{line}: {other:?}"),
         }
     }
