@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::twin::{Field, Twin, differences, ggr, snapshot};
+use crate::twin::{Field, Tree, Twin, differences, ggr, snapshot};
 
 /// Nothing here takes longer; a hang is a failure.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -137,22 +137,35 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn a_service_that_is_killed_and_started_again_in_mid_build_does_no_harm() {
-    let field = Field::new();
+/// What plain make leaves of the sources, and a build of them at the service that has just begun.
+fn begin(field: &Field, service: &Service) -> (Tree, Child) {
     field.lay(&sources());
     assert!(field.command("make").arg("-j2").output().unwrap().status.success());
     let expected = snapshot(&field.tree());
     field.clear();
     field.lay(&sources());
-    let mut service = Service::start();
-    let mut build = field
+    let build = field
         .command(ggr())
         .args(["--backend", &format!("worker={}", service.address()), "make", "-j8"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .spawn();
+    (expected, build.unwrap())
+}
+
+/// Waits for the end of a build, which must have left what plain make leaves.
+fn ends_as_plain(field: &Field, expected: &Tree, mut build: Child) {
+    wait_for("the end of the build", || build.try_wait().unwrap().is_some());
+    assert!(build.wait().unwrap().success());
+    let differ = differences(expected, &snapshot(&field.tree()));
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn a_service_that_is_killed_and_started_again_in_mid_build_does_no_harm() {
+    let field = Field::new();
+    let mut service = Service::start();
+    let (expected, mut build) = begin(&field, &service);
     for round in 0..2 {
         let at_work = |status: &str| number(status, "running") > 0 && number(status, "answered") > 0;
         wait_for(&format!("thunks run, round {round}"), || {
@@ -161,34 +174,17 @@ fn a_service_that_is_killed_and_started_again_in_mid_build_does_no_harm() {
         service.kill();
         service.restart();
     }
-    wait_for("the end of the build", || build.try_wait().unwrap().is_some());
-    assert!(build.wait().unwrap().success());
-    let differ = differences(&expected, &snapshot(&field.tree()));
-    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    ends_as_plain(&field, &expected, build);
 }
 
 #[test]
 fn a_service_that_goes_away_in_mid_build_leaves_the_rest_to_this_machine() {
     let field = Field::new();
-    field.lay(&sources());
-    assert!(field.command("make").arg("-j2").output().unwrap().status.success());
-    let expected = snapshot(&field.tree());
-    field.clear();
-    field.lay(&sources());
     let mut service = Service::start();
-    let mut build = field
-        .command(ggr())
-        .args(["--backend", &format!("worker={}", service.address()), "make", "-j8"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let (expected, build) = begin(&field, &service);
     wait_for("a thunk runs", || number(&service.status(), "running") > 0);
     service.kill();
-    wait_for("the end of the build", || build.try_wait().unwrap().is_some());
-    assert!(build.wait().unwrap().success());
-    let differ = differences(&expected, &snapshot(&field.tree()));
-    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    ends_as_plain(&field, &expected, build);
 }
 
 #[test]

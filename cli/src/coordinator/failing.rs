@@ -101,7 +101,7 @@ pub(super) async fn run(session: &Arc<Session>, call: &Call, plan: &Plan) -> Opt
     if code != 0 {
         session.note_failing(call);
     }
-    let id = session.ready_id(plan).filter(|_| plan.cacheable && i32::from(code) == MISTAKE);
+    let id = session.ready_id(plan).filter(|_| i32::from(code) == MISTAKE);
     if let Some(id) = id
         && is_about_sources(&output.stderr)
         && none_stands(&outputs(plan))
