@@ -10,6 +10,8 @@
 //! its slot. **Bound:** 64 bytes a node and its edges; finished nodes keep no edges. Each event costs amortised
 //! constant time, and the logarithm of the ready queue for each start.
 
+mod callers;
+mod ended;
 mod event;
 mod node;
 mod path;
@@ -27,16 +29,14 @@ mod properties;
 mod tests;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use callers::Callers;
 pub use event::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NewNode, NodeId, Urgency,
 };
-use ggr_ir::InfraFailure;
-
 use node::{Edges, NO_RUN, Node, State, Ticks};
 use path::Waves;
-use policy::Remedy;
 use ready::ReadyQueue;
 use runs::Runs;
 use spare::Critical;
@@ -75,6 +75,7 @@ pub struct Scheduler {
     /// Stragglers that are worth a slot that others wait for. Bound: the attempts in flight.
     overdue: VecDeque<AttemptId>,
     critical: Critical,
+    callers: Callers,
     /// Nodes that are not settled.
     open: usize,
     tally: Tally,
@@ -118,6 +119,7 @@ impl Scheduler {
             stragglers: Stragglers::default(),
             overdue: VecDeque::new(),
             critical: Critical::default(),
+            callers: Callers::default(),
             open: 0,
             tally: Tally::default(),
             draining: false,
@@ -161,12 +163,13 @@ impl Scheduler {
     /// # Panics
     /// If [`Event::Add`] does not carry the next number, or an event names a node that was not added.
     pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        let open_calls = self.open_calls();
         match event {
-            Event::Add(new) => self.add(new, actions),
+            Event::Add(new) => self.add(new, now, actions),
             Event::Missed { node, refused } => self.missed(node, refused, actions),
             Event::External(node) => self.finish(node, actions),
             Event::Ended { attempt, ending } => self.ended(attempt, ending, now, actions),
-            Event::Demand(node) => self.demand(node),
+            Event::Demand(node) => self.demand(node, now),
             Event::Confirm(node) => self.confirm(node, actions),
             Event::Healed { node, healed } => self.healed(node, healed, actions),
             Event::Cancel(node) => self.fail(node, FailCause::Cancelled, actions),
@@ -175,6 +178,7 @@ impl Scheduler {
             Event::Slots { backend, slots } => self.places[usize::from(backend.0)].spec.slots = slots,
             Event::Tick => {}
         }
+        self.note_callers(open_calls, now);
         self.wake(now, actions);
         self.waves.advance(&mut self.nodes, &mut self.ready);
     }
@@ -194,10 +198,13 @@ impl Scheduler {
         }
         if matches!(state, State::Done | State::Failed) {
             self.open -= 1;
+            if self.node(id).awaited {
+                self.callers.settled();
+            }
         }
     }
 
-    fn add(&mut self, new: NewNode, actions: &mut Vec<Action>) {
+    fn add(&mut self, new: NewNode, now: Instant, actions: &mut Vec<Action>) {
         let id = NodeId(u32::try_from(self.nodes.len()).expect("nodes are numbered with 32 bits"));
         assert_eq!(new.node, id, "nodes are added in the order of their numbers");
         let poison = new.deps.iter().find(|dep| self.nodes[dep.0 as usize].state == State::Failed).copied();
@@ -229,7 +236,7 @@ impl Scheduler {
             return self.fail(id, FailCause::Poisoned { by }, actions);
         }
         if new.urgency == Urgency::Awaited {
-            self.demand(id);
+            self.demand(id, now);
         }
         self.waves.push(id, &mut self.nodes[id.0 as usize]);
         self.release(id, actions);
@@ -267,7 +274,8 @@ impl Scheduler {
     }
 
     /// Marks the node and all that it waits for as awaited. Each node is marked once: linear over a whole build.
-    fn demand(&mut self, id: NodeId) {
+    fn demand(&mut self, id: NodeId, now: Instant) {
+        self.callers.ask(now);
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
             let node = &mut self.nodes[id.0 as usize];
@@ -275,6 +283,7 @@ impl Scheduler {
                 continue;
             }
             node.awaited = true;
+            self.callers.awaited();
             stack.extend(node.deps.iter());
             if node.state == State::Ready {
                 self.ready.push(id, node);
@@ -287,10 +296,14 @@ impl Scheduler {
     /// always find the slot taken by something else.
     pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.fill_overdue(now, actions);
+        let kept = self.kept(now);
         while self.places.iter().any(|place| place.used < place.spec.slots) {
-            let free = |refused: BackendSet| {
+            let free = |refused: BackendSet, awaited: bool| {
                 let last = || all_refused(&self.places, refused);
-                first_free(&self.places, |b, place| !refused.contains(b) && (!place.standby || last()))
+                let has_room = |place: &Place| awaited || place.used + kept(place) < place.spec.slots;
+                first_free(&self.places, |b, place| {
+                    !refused.contains(b) && (!place.standby || last()) && has_room(place)
+                })
             };
             let Some((id, backend)) = self.ready.pop(&self.nodes, free) else {
                 return self.clone_critical(now, actions);
@@ -314,93 +327,6 @@ impl Scheduler {
         }
         self.note_start(attempt, id, duplicate, now);
         actions.push(Action::Start { attempt, node: id, backend, duplicate });
-    }
-
-    fn ended(&mut self, attempt: AttemptId, ending: Ending, now: Instant, actions: &mut Vec<Action>) {
-        let Some(run) = self.runs.end(attempt) else { return };
-        self.places[usize::from(run.backend.0)].used -= 1;
-        if run.duplicate {
-            self.note_end(run.node, now - run.started);
-        }
-        let node = &mut self.nodes[run.node.0 as usize];
-        node.run = self.runs.unlink(node.run, attempt.index, run.older);
-        if node.state != State::Running {
-            return;
-        }
-        let (kind, estimate, alone) = (node.kind, node.estimate, node.run == NO_RUN);
-        match ending {
-            Ending::Reduced => {
-                if self.stragglers.learn(kind, estimate, now - run.started) {
-                    self.watch_running(kind);
-                }
-                self.finish(run.node, actions);
-            }
-            Ending::ToolFailed => self.doubt(run.node, DoubtCause::Tool, actions),
-            // The other attempt at the node is still running, and may do better.
-            Ending::Infra(_) | Ending::Cancelled if !alone => {}
-            Ending::Infra(failure) => self.remedy(run.node, run.backend, &failure, now, actions),
-            Ending::Cancelled => {
-                let failure = InfraFailure::WorkerDied("it broke off without being told to".to_owned());
-                self.remedy(run.node, run.backend, &failure, now, actions);
-            }
-        }
-    }
-
-    fn remedy(
-        &mut self,
-        id: NodeId,
-        backend: BackendId,
-        failure: &InfraFailure,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.draining {
-            return self.fail(id, FailCause::Cancelled, actions);
-        }
-        let rule = policy::policy(failure);
-        let random = self.next_random();
-        let node = self.node(id);
-        node.tries = node.tries.saturating_add(1);
-        let remedy = if node.tries < rule.tries { rule.remedy } else { rule.then };
-        let mut after = Duration::ZERO;
-        match (remedy, failure) {
-            (Remedy::AtOnce, _) => self.make_ready(id),
-            (Remedy::Backoff { base }, _) => {
-                after = policy::wait(base, node.tries, policy::asked(failure), random);
-                self.set_state(id, State::Delayed);
-                self.timers.set(now + after, Timer::Retry(id));
-            }
-            (Remedy::Heal, InfraFailure::InputsMissing(missing)) => {
-                self.set_state(id, State::Healing);
-                actions.push(Action::Heal { node: id, missing: missing.clone() });
-            }
-            (Remedy::OtherBackend, _) => {
-                node.refused = node.refused.with(backend);
-                node.tries = 0;
-                let refused = node.refused;
-                if !self.somewhere(refused) {
-                    return self.doubt(id, DoubtCause::Infra, actions);
-                }
-                self.make_ready(id);
-            }
-            (Remedy::Heal, _) => return self.doubt(id, DoubtCause::Infra, actions),
-        }
-        actions.push(Action::Retry { node: id, after });
-    }
-
-    fn healed(&mut self, id: NodeId, healed: bool, actions: &mut Vec<Action>) {
-        match (self.node(id).state, healed) {
-            (State::Healing, true) => self.make_ready(id),
-            (State::Healing, false) => self.doubt(id, DoubtCause::Infra, actions),
-            _ => {}
-        }
-    }
-
-    /// The next number of a splitmix64 sequence: jitter needs no better.
-    fn next_random(&mut self) -> u32 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed >> 32) as u32
     }
 }
 

@@ -48,11 +48,11 @@ impl ReadyQueue {
     }
 
     /// Takes the first node that one of the free backends accepts, with that backend. `free` gives the first backend
-    /// outside a set that has a free slot.
+    /// outside a set that has a free slot, for what is awaited or not.
     pub(super) fn pop(
         &mut self,
         nodes: &[Node],
-        free: impl Fn(BackendSet) -> Option<BackendId>,
+        free: impl Fn(BackendSet, bool) -> Option<BackendId>,
     ) -> Option<(NodeId, BackendId)> {
         let mut best: Option<(Entry, usize, BackendId)> = None;
         for (lane, (refused, heap)) in self.lanes.iter_mut().enumerate() {
@@ -60,7 +60,7 @@ impl ReadyQueue {
                 heap.pop();
             }
             let Some(entry) = heap.peek().copied() else { continue };
-            let Some(backend) = free(*refused) else { continue };
+            let Some(backend) = free(*refused, entry.awaited) else { continue };
             if best.is_none_or(|(other, _, _)| other < entry) {
                 best = Some((entry, lane, backend));
             }

@@ -1,4 +1,4 @@
-//! What happens only because time passes: retries whose wait is over, and stragglers.
+//! What happens only because time passes: retries whose wait is over, stragglers, and callers that do not call again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,10 +20,12 @@ pub(super) enum Timer {
     Retry(NodeId),
     /// The attempt may have become a straggler.
     Straggler(AttemptId),
+    /// A slot that was kept for a caller is free for others, if nobody has called again.
+    Pause,
 }
 
-/// The alarms, soonest first. Bound: one for each delayed node, and one for each attempt on a remote backend that was
-/// started within the last threshold.
+/// The alarms, soonest first. Bound: one for each delayed node, one for each attempt on a remote backend that was started
+/// within the last threshold, and one for each call that was waited for within the last pause.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
@@ -52,7 +54,7 @@ impl Scheduler {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Retry(id) if self.node(id).state == State::Delayed => self.make_ready(id),
-                Timer::Retry(_) => {}
+                Timer::Retry(_) | Timer::Pause => {}
                 Timer::Straggler(attempt) => self.look_at_straggler(attempt, now, actions),
             }
         }

@@ -207,6 +207,12 @@ impl Placeholder {
         ((meta.dev(), meta.ino()) == self.id).then_some(path)
     }
 
+    /// How many names it has: none if it was deleted, or is about to get its first.
+    pub(crate) fn names(&self) -> u64 {
+        let file = self.file.lock().expect("no holder panics");
+        file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.nlink())
+    }
+
     /// Gives a file without a name its name, and opens it again under it: the kernel then knows where it is, also after it
     /// was moved.
     fn give_name(&self) -> io::Result<()> {

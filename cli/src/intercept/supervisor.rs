@@ -32,8 +32,9 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     /// Somebody is about to open the file for writing.
     fn written(&self, file: FileId);
 
-    /// A file is about to be executed. Takes the held call if that has to wait; otherwise gives it back.
-    fn executed(&self, file: FileId, held: Held) -> Option<Held>;
+    /// A file is about to be executed, with the arguments at that address of its caller's memory. Takes the held call if that
+    /// has to wait; otherwise gives it back.
+    fn executed(&self, file: FileId, args: u64, held: Held) -> Option<Held>;
 
     /// Who wants the launcher executed in the stead of the program at this path, as seen from here.
     fn diverts(&self, pid: u32, program: &Path) -> Option<Arc<dyn Divert>>;
@@ -119,7 +120,7 @@ impl Watcher for LetGo {
         false
     }
 
-    fn executed(&self, _: FileId, held: Held) -> Option<Held> {
+    fn executed(&self, _: FileId, _: u64, held: Held) -> Option<Held> {
         Some(held)
     }
 
@@ -165,7 +166,7 @@ fn answer(listener: &Arc<OwnedFd>, watcher: &dyn Watcher, call: &Notification) {
         if named.writes {
             watcher.written(file);
         }
-        let held = if named.executes { watcher.executed(file, held) } else { Some(held) };
+        let held = if named.executes { watcher.executed(file, named.args, held) } else { Some(held) };
         if let Some(held) = held {
             watcher.opened(file, held);
         }
@@ -183,6 +184,8 @@ struct Named {
     writes: bool,
     /// Whether it is to be executed.
     executes: bool,
+    /// If so, the address of its arguments.
+    args: u64,
 }
 
 impl Named {
@@ -202,7 +205,8 @@ impl Named {
         let beside = flags & libc::O_DIRECTORY != 0 || flags & created == created;
         let writes = !beside && (flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0);
         let executes = matches!(number, libc::SYS_execve | libc::SYS_execveat);
-        Self { dirfd, path, beside, writes, executes }
+        let args = args[if number == libc::SYS_execveat { 2 } else { 1 }];
+        Self { dirfd, path, beside, writes, executes, args }
     }
 
     /// The regular file, as the kernel will find it, and a path to it from here.

@@ -112,6 +112,21 @@ pub(crate) fn read_memory(pid: u32, address: u64, len: usize) -> io::Result<Vec<
     Ok(bytes)
 }
 
+/// Reads the arguments of an `execve` of another process: pointers to strings, ended by NULL. At most `most` of them, an error if
+/// there are more.
+pub(crate) fn read_args(pid: u32, address: u64, most: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut args = Vec::new();
+    for at in (address..).step_by(size_of::<u64>()).take(most + 1) {
+        let pointer = read_memory(pid, at, size_of::<u64>())?;
+        let pointer = u64::from_ne_bytes(pointer.try_into().expect("eight bytes were asked for"));
+        if pointer == 0 {
+            return Ok(args);
+        }
+        args.push(read_path(pid, pointer)?);
+    }
+    Err(io::Error::from_raw_os_error(libc::E2BIG))
+}
+
 /// Lets the command's process, and no other that starts at the same time, inherit a descriptor under its own number.
 pub(crate) fn inherit(command: &mut std::process::Command, fd: BorrowedFd<'_>) {
     use std::os::unix::process::CommandExt;

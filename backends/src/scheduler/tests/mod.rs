@@ -1,5 +1,6 @@
 //! One decision a test, with a made-up clock.
 
+mod callers;
 mod endings;
 mod order;
 mod retries;

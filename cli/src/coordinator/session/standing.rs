@@ -115,9 +115,9 @@ impl Watcher for Session {
         wanted.then(|| Arc::clone(diversion) as Arc<dyn Divert>)
     }
 
-    fn executed(&self, file: FileId, held: Held) -> Option<Held> {
+    fn executed(&self, file: FileId, args: u64, held: Held) -> Option<Held> {
         self.count_uncaught(file, held.pid);
-        self.hold_for_sizes(file, held)
+        self.hold_for_sizes(file, args, held)
     }
 
     fn written(&self, file: FileId) {
