@@ -25,6 +25,10 @@ struct Count {
     gcc_time: Duration,
 }
 
+/// As in `ggr` itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut given = std::env::args().skip(1);
     let (mut list, mut show, mut gcc) = (None, 5, true);
