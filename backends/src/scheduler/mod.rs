@@ -11,6 +11,7 @@
 //! constant time, and the logarithm of the ready queue for each start.
 
 mod event;
+mod homes;
 mod node;
 mod path;
 mod policy;
@@ -33,7 +34,9 @@ pub use event::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NewNode, NodeId, Urgency,
 };
 use ggr_ir::InfraFailure;
+pub use homes::Home;
 
+use homes::{HomeNote, Reach, place_for};
 use node::{Edges, NO_RUN, Node, State, Ticks};
 use path::Waves;
 use policy::Remedy;
@@ -50,6 +53,8 @@ pub struct BackendSpec {
     pub slots: u32,
     /// Whether a duplicate of a straggler may help there; see [`Backend::duplicates`](crate::Backend::duplicates).
     pub duplicates: bool,
+    /// Whether it keeps inputs for later jobs; see [`Backend::keeps`](crate::Backend::keeps).
+    pub keeps: bool,
 }
 
 /// A backend and what is in flight on it.
@@ -58,8 +63,18 @@ struct Place {
     spec: BackendSpec,
     /// May be over `spec.slots` for a while after the backend became smaller.
     used: u32,
+    /// How many nodes whose home it is wait for a slot.
+    homed: u32,
     /// It takes only what every other refuses.
     standby: bool,
+    /// It could not be reached a moment ago.
+    away: bool,
+}
+
+impl Place {
+    fn of(spec: BackendSpec) -> Self {
+        Self { spec, used: 0, homed: 0, standby: false, away: false }
+    }
 }
 
 /// The state machine.
@@ -79,6 +94,8 @@ pub struct Scheduler {
     open: usize,
     tally: Tally,
     draining: bool,
+    /// Whether there is a place that keeps inputs.
+    keeps: bool,
     random: u64,
 }
 
@@ -110,7 +127,7 @@ impl Scheduler {
         assert!(backends.len() <= BackendSet::MAX, "at most {} backends", BackendSet::MAX);
         Self {
             nodes: Vec::new(),
-            places: backends.iter().map(|spec| Place { spec: *spec, used: 0, standby: false }).collect(),
+            places: backends.iter().map(|spec| Place::of(*spec)).collect(),
             ready: ReadyQueue::default(),
             waves: Waves::default(),
             runs: Runs::default(),
@@ -121,6 +138,7 @@ impl Scheduler {
             open: 0,
             tally: Tally::default(),
             draining: false,
+            keeps: backends.iter().any(|spec| spec.keeps),
             random: seed,
         }
     }
@@ -163,7 +181,7 @@ impl Scheduler {
     pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         match event {
             Event::Add(new) => self.add(new, actions),
-            Event::Missed { node, refused } => self.missed(node, refused, actions),
+            Event::Missed { node, refused, home } => self.missed(node, refused, home, actions),
             Event::External(node) => self.finish(node, actions),
             Event::Ended { attempt, ending } => self.ended(attempt, ending, now, actions),
             Event::Demand(node) => self.demand(node),
@@ -186,6 +204,7 @@ impl Scheduler {
     /// The only place where a node's state changes.
     fn set_state(&mut self, id: NodeId, state: State) {
         let old = std::mem::replace(&mut self.node(id).state, state);
+        self.count_homed(self.nodes[id.0 as usize].home, old, state);
         if let Some(count) = self.tally.at(old) {
             *count -= 1;
         }
@@ -212,6 +231,8 @@ impl Scheduler {
             kind: new.kind,
             awaited: false,
             dirty: false,
+            announced: false,
+            home: HomeNote::NONE,
             tries: 0,
             refused: BackendSet::EMPTY,
             waiting_on: deps.len() as u32,
@@ -233,6 +254,7 @@ impl Scheduler {
         }
         self.waves.push(id, &mut self.nodes[id.0 as usize]);
         self.release(id, actions);
+        self.announce(id, actions);
     }
 
     /// Asks for the check of a node that has nothing left to wait for.
@@ -244,11 +266,12 @@ impl Scheduler {
         }
     }
 
-    fn missed(&mut self, id: NodeId, refused: BackendSet, actions: &mut Vec<Action>) {
+    fn missed(&mut self, id: NodeId, refused: BackendSet, home: Option<Home>, actions: &mut Vec<Action>) {
         if self.node(id).state != State::Checking {
             return;
         }
         self.node(id).refused = refused;
+        self.node(id).home = HomeNote::of(home);
         if self.somewhere(refused) {
             self.make_ready(id);
         } else {
@@ -288,11 +311,11 @@ impl Scheduler {
     pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.fill_overdue(now, actions);
         while self.places.iter().any(|place| place.used < place.spec.slots) {
-            let free = |refused: BackendSet| {
-                let last = || all_refused(&self.places, refused);
-                first_free(&self.places, |b, place| !refused.contains(b) && (!place.standby || last()))
-            };
-            let Some((id, backend)) = self.ready.pop(&self.nodes, free) else {
+            let at_home = |node: &Node, waiting| place_for(&self.places, node, waiting, Reach::Own);
+            let elsewhere = |node: &Node, waiting| place_for(&self.places, node, waiting, Reach::Others);
+            let found = self.ready.pop(&self.nodes, at_home);
+            let found = found.or_else(|| self.ready.pop_longest(&self.nodes, elsewhere));
+            let Some((id, backend)) = found else {
                 return self.clone_critical(now, actions);
             };
             self.start(id, backend, now, actions);
@@ -314,6 +337,7 @@ impl Scheduler {
         }
         self.note_start(attempt, id, duplicate, now);
         actions.push(Action::Start { attempt, node: id, backend, duplicate });
+        self.announce_dependants(id, actions);
     }
 
     fn ended(&mut self, attempt: AttemptId, ending: Ending, now: Instant, actions: &mut Vec<Action>) {
@@ -356,6 +380,9 @@ impl Scheduler {
     ) {
         if self.draining {
             return self.fail(id, FailCause::Cancelled, actions);
+        }
+        if let InfraFailure::Unreachable(_) = failure {
+            self.went_away(backend, now);
         }
         let rule = policy::policy(failure);
         let random = self.next_random();
