@@ -74,11 +74,11 @@ impl Host {
     fn new(dir: &Path, here: &Ended, number: u32) -> Self {
         let space = space();
         let (ours, theirs, link) = (here.0.id(), space.0.id(), format!("l{number}"));
-        done(&format!("nsenter -n -t {ours} ip link add name {link} type veth peer name up netns {theirs}"));
+        done(&format!("nsenter -n -t {ours} ip link add name {link} type veth peer name link0 netns {theirs}"));
         done(&format!("nsenter -n -t {ours} ip addr add 10.78.{number}.1/24 dev {link}"));
         done(&format!("nsenter -n -t {ours} ip link set {link} up"));
-        done(&format!("nsenter -n -t {theirs} ip addr add 10.78.{number}.2/24 dev up"));
-        done(&format!("nsenter -n -t {theirs} ip link set up up"));
+        done(&format!("nsenter -n -t {theirs} ip addr add 10.78.{number}.2/24 dev link0"));
+        done(&format!("nsenter -n -t {theirs} ip link set dev link0 up"));
         let tokens = dir.join("tokens");
         fs::write(&tokens, format!("test {TOKEN} operator\n")).unwrap();
         fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
@@ -176,7 +176,7 @@ fn a_service_whose_link_is_taken_down_in_mid_build_loses_nothing() {
         let status = hosts[0].status();
         status["running"].as_u64() > Some(0) && status["answered"].as_u64() > Some(0)
     });
-    done(&format!("nsenter -n -t {} ip link set up down", hosts[0].space.0.id()));
+    done(&format!("nsenter -n -t {} ip link set dev link0 down", hosts[0].space.0.id()));
     let before = hosts[1].status()["answered"].as_u64();
     let mut code = None;
     wait_for("the end of the build", || {

@@ -50,14 +50,15 @@ impl Visit {
             return None;
         }
         let mut open = self.links.open.lock().await;
-        if let Some(link) = open.get(from).filter(|link| link.alive()) {
+        let name = address.to_string();
+        if let Some(link) = open.get(&name).filter(|link| link.alive()) {
             return Some(Arc::clone(link));
         }
         let token = self.links.token.clone();
         let options = RemoteOptions { address, token, authority: authority.clone(), patience: PATIENCE };
         let shelf = Shelf { store: Arc::clone(&self.tenant.store), owner: self.tenant.user };
         let link = Arc::new(Connection::open(&options, Some(shelf)).await.ok()?);
-        open.insert(from.to_owned(), Arc::clone(&link));
+        open.insert(name, Arc::clone(&link));
         Some(link)
     }
 }

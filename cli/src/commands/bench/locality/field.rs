@@ -73,7 +73,7 @@ impl Space {
     /// Bytes that its link has taken in and sent.
     fn link_bytes(&self) -> io::Result<(u64, u64)> {
         let text = fs::read_to_string(format!("/proc/{}/net/dev", self.pid()))?;
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("up:"));
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("link0:"));
         let words: Vec<u64> =
             line.unwrap_or_default().split_whitespace().filter_map(|word| word.parse().ok()).collect();
         match words[..] {
@@ -207,14 +207,14 @@ fn address(number: usize) -> String {
 fn link(hub: &Space, host: &Space, number: usize, rate: u32) -> io::Result<()> {
     let (near, pid) = (format!("h{number}"), host.pid().to_string());
     let end = |side: u32| format!("10.77.{number}.{side}/24");
-    hub.ip(&["link", "add", "name", &near, "type", "veth", "peer", "name", "up", "netns", &pid])?;
+    hub.ip(&["link", "add", "name", &near, "type", "veth", "peer", "name", "link0", "netns", &pid])?;
     hub.ip(&["addr", "add", &end(1), "dev", &near])?;
-    hub.ip(&["link", "set", &near, "up"])?;
-    host.ip(&["addr", "add", &end(2), "dev", "up"])?;
-    host.ip(&["link", "set", "up", "up"])?;
+    hub.ip(&["link", "set", "dev", &near, "up"])?;
+    host.ip(&["addr", "add", &end(2), "dev", "link0"])?;
+    host.ip(&["link", "set", "dev", "link0", "up"])?;
     host.ip(&["route", "add", "default", "via", &format!("10.77.{number}.1")])?;
     let rate = format!("{rate}mbit");
-    for (space, dev) in [(hub, near.as_str()), (host, "up")] {
+    for (space, dev) in [(hub, near.as_str()), (host, "link0")] {
         let shape =
             ["qdisc", "add", "dev", dev, "root", "tbf", "rate", &rate, "burst", "64kb", "latency", "200ms"];
         done(space.command("tc").args(shape))?;
