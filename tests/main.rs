@@ -9,6 +9,7 @@ mod examples;
 mod faults;
 mod hazards;
 mod hosts;
+mod locality;
 mod microvm;
 mod never_worse;
 mod s3;

@@ -1,7 +1,7 @@
 //! A place where thunks run.
 
 use futures_util::future::BoxFuture;
-use ggr_ir::{Attempt, Job};
+use ggr_ir::{Attempt, BlobId, Job, RootPath};
 
 /// Why a place will not take a job. Not a failure: the job goes to the next place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,16 @@ pub trait Backend: Send + Sync {
     fn standby(&self) -> bool {
         false
     }
+
+    /// Whether what a job reads and makes stays there for later jobs, so that it pays to send a thunk to where its inputs
+    /// are, and to [prepare](Self::prepare) it.
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// A hint: a job with this program and these inputs, as far as they are known, is likely to come soon. Returns at once;
+    /// what can be done beforehand is done beside other jobs, or not at all.
+    fn prepare(&self, _program: &RootPath, _inputs: &[BlobId]) {}
 
     /// Whether this place would take the job. Cheap (no input or output): asked once for each job.
     ///

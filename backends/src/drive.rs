@@ -10,6 +10,7 @@
 //! **Bound:** messages queue up to [`INBOX`]; after that, submitting waits.
 
 mod act;
+mod ahead;
 mod handle;
 mod pack;
 mod record;
@@ -35,6 +36,7 @@ pub use record::{Failure, Finished, Origin};
 pub use report::{AttemptReport, BuildEvent, Counts};
 
 use crate::backend::Backend;
+use crate::locality::Locality;
 use crate::scheduler::{Action, AttemptId, BackendId, BackendSpec, Event, NodeId, Scheduler, Urgency};
 use handle::{Message, Until};
 use pack::Packer;
@@ -96,6 +98,7 @@ struct Waiter {
 /// The task.
 pub struct Driver {
     scheduler: Scheduler,
+    locality: Locality,
     backends: Vec<Arc<dyn Backend>>,
     names: Vec<Arc<str>>,
     options: Options,
@@ -133,14 +136,18 @@ impl Driver {
             .map(|b| BackendSpec {
                 slots: u32::try_from(b.slots()).unwrap_or(u32::MAX),
                 duplicates: b.duplicates(),
+                keeps: b.keeps(),
             })
             .collect();
         let mut scheduler = Scheduler::new(&specs, options.seed);
         for (i, _) in backends.iter().enumerate().filter(|(_, backend)| backend.standby()) {
             scheduler.stand_by(BackendId(i as u8));
         }
+        let keepers = backends.iter().enumerate().filter(|(_, backend)| backend.keeps());
+        let keepers = keepers.map(|(i, _)| BackendId(i as u8)).collect();
         let driver = Self {
             scheduler,
+            locality: Locality::new(options.placement, keepers, options.seed),
             names: backends.iter().map(|b| b.name().into()).collect(),
             backends,
             recorder: options.cache.clone().map(|cache| Recorder::start(cache, events.clone())),
@@ -185,6 +192,7 @@ impl Driver {
             inbox.drain(..).for_each(|message| self.take(message));
             self.check_batch();
             self.fill();
+            self.prepare_next();
             self.publish();
             if !self.stoppers.is_empty() {
                 break;

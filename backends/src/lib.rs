@@ -14,6 +14,7 @@ pub mod jobserver;
 pub mod keepalive;
 pub mod lambda;
 pub mod local;
+pub mod locality;
 pub mod memo;
 pub mod microvm;
 pub mod null;

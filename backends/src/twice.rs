@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use ggr_ir::{Attempt, Job, Outcome, Reduction, ThunkId};
+use ggr_ir::{Attempt, BlobId, Job, Outcome, Reduction, RootPath, ThunkId};
 
 use crate::backend::{Backend, Refusal};
 
@@ -51,6 +51,14 @@ impl Backend for Twice {
 
     fn standby(&self) -> bool {
         self.inner.standby()
+    }
+
+    fn keeps(&self) -> bool {
+        self.inner.keeps()
+    }
+
+    fn prepare(&self, program: &RootPath, inputs: &[BlobId]) {
+        self.inner.prepare(program, inputs);
     }
 
     fn accepts(&self, job: &Job) -> Result<(), Refusal> {

@@ -60,6 +60,10 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_VERIFY_RATE", help: "run one thunk in N twice and compare (as --verify-rate)" },
     Variable { name: "GGR_WORKER", help: "addresses of services that run thunks" },
     Variable { name: "GGR_WORKER_CA", help: "certificates that services are trusted by (PEM)" },
+    Variable {
+        name: "GGR_WORKER_PLACEMENT",
+        help: "which of several services gets a thunk: random, sticky or push",
+    },
     Variable { name: "GGR_WORKER_TOKEN", help: "the token for services" },
     Variable { name: "GGR_WORKER_TOKEN_FILE", help: "the file with the token for services" },
     Variable {

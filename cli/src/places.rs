@@ -11,7 +11,7 @@ use ggr_backends::jobserver::Jobserver;
 use ggr_backends::lambda::{LambdaBackend, LambdaOptions, Objects, Price, Remote, Spending, connect};
 use ggr_backends::local::{LocalBackend, LocalOptions};
 use ggr_backends::microvm::MicrovmBackend;
-use ggr_backends::remote::RemoteBackend;
+use ggr_backends::remote::{Peers, RemoteBackend};
 use ggr_backends::standby::Standby;
 use ggr_backends::store::FsStore;
 use ggr_backends::twice::Twice;
@@ -20,7 +20,7 @@ use ggr_ir::protocol::lambda::StoreAddress;
 
 use crate::commands::Context;
 use crate::commands::worker::no_guests;
-use crate::config::{ByteSize, Isolation};
+use crate::config::{ByteSize, Isolation, WorkerPlacement};
 use crate::error::Error;
 use crate::microvm;
 use crate::report::{Event, Reporter};
@@ -118,8 +118,13 @@ async fn services(context: &Context, store: &Arc<FsStore>) -> Result<Vec<Arc<dyn
     }
     let mut opened: Vec<Arc<dyn Backend>> = Vec::new();
     let mut failed = None;
+    let peers = Arc::<Peers>::default();
+    let pushes = context.config.worker_placement.value == WorkerPlacement::Push;
     for address in named.into_iter().flatten().chain(&places.at.0) {
-        match RemoteBackend::connect(service::options(context, address)?, Arc::clone(store)).await {
+        // Who is to be without pushing is without peers as well.
+        let peers = if pushes { Arc::clone(&peers) } else { Arc::default() };
+        let options = service::options(context, address)?;
+        match RemoteBackend::connect_among(options, Arc::clone(store), peers).await {
             Ok(backend) => opened.push(Arc::new(backend)),
             Err(why) => {
                 context.note(&format!("a service is left out: {why}"));

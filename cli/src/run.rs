@@ -118,6 +118,7 @@ impl Workshop {
             cache: Some(Arc::clone(&cache)),
             durations: Some(Arc::clone(&durations)),
             failures: Failures::Ask(ignored()),
+            placement: config.worker_placement.value.placement(),
             ..DriverOptions::default()
         };
         let driver = Driver::spawn(opened.backends, options);

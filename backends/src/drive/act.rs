@@ -9,6 +9,7 @@ use ggr_ir::{
     Attempt, BlobId, InfraFailure, Job, Lookup, Outcome, OutputRef, ReadyThunk, Reduction, ThunkId,
 };
 
+use super::ahead::inputs;
 use super::handle::{Doubt, Failures, Until, Verdict};
 use super::record::{Failed, Failure, Finished, Origin, Pending, Record, Work, fault};
 use super::report::{AttemptReport, BuildEvent};
@@ -29,6 +30,7 @@ impl Driver {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Check(node) => self.checks.push_back(node),
+            Action::Soon(node) => self.foresee(node),
             Action::Start { attempt, node, backend, duplicate } => {
                 self.start(attempt, node, backend, duplicate)
             }
@@ -64,7 +66,7 @@ impl Driver {
             Some(Ok(ready)) => ready,
             Some(Err(missing)) => {
                 self.stash = Stash::Failure(Failure::InputUnknown(missing));
-                return self.tell(Event::Missed { node, refused: BackendSet::ALL });
+                return self.tell(Event::Missed { node, refused: BackendSet::ALL, home: None });
             }
         };
         let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
@@ -104,7 +106,7 @@ impl Driver {
     }
 
     /// What an output became, if anything.
-    fn became(&self, output: &OutputRef) -> Option<BlobId> {
+    pub(super) fn became(&self, output: &OutputRef) -> Option<BlobId> {
         let node = self.nodes.get(&output.thunk)?;
         let Record::Done(finished) = &self.records[node.0 as usize] else { return None };
         Some(finished.output(&output.name)?.blob)
@@ -174,6 +176,7 @@ impl Driver {
                 refusals.push((self.names[i].clone(), refusal));
             }
         }
+        let home = self.home(&job, refused);
         let crowded = self.is_crowded();
         let Record::Pending(pending) = &mut self.records[node.0 as usize] else { return };
         let thunk = pending.id;
@@ -184,7 +187,7 @@ impl Driver {
         }
         self.emit(|| BuildEvent::Ready { id: thunk });
         self.stash = Stash::Failure(Failure::Refused(refusals));
-        self.tell(Event::Missed { node, refused });
+        self.tell(Event::Missed { node, refused, home });
     }
 
     /// The job of a node that has been checked; resolved again if it was packed meanwhile.
@@ -209,6 +212,7 @@ impl Driver {
         let name = self.names[usize::from(on.0)].clone();
         let job = self.job_to_start(node);
         self.counts.duplicates += u64::from(duplicate);
+        self.locality.came(on, inputs(&job));
         if let Record::Pending(pending) = &self.records[node.0 as usize] {
             let (id, label) = (pending.id, pending.label.clone());
             self.emit(|| BuildEvent::Started { id, label, backend: name, duplicate });
@@ -245,6 +249,7 @@ impl Driver {
         }
         let ending = match outcome {
             Outcome::Reduced(reduction) => {
+                self.locality.came(flight.backend, reduction.outputs.values().map(|entry| entry.blob));
                 self.stash = Stash::Finished(Finished::new(reduction, Origin::Backend), Some(report));
                 Ending::Reduced
             }

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::record::{Failure, Finished};
 use super::report::{BuildEvent, Counts};
 use crate::durations::Durations;
+use crate::locality::Placement;
 use crate::scheduler::Urgency;
 
 /// A thunk to be forced.
@@ -69,6 +70,8 @@ pub struct Options {
     pub failures: Failures,
     /// How to bring missing inputs back; with none, they stay missing.
     pub heal: Option<Heal>,
+    /// Which of several places that keep inputs gets a thunk.
+    pub placement: Placement,
     /// Where the jitter of retries starts from.
     pub seed: u64,
 }

@@ -126,6 +126,8 @@ pub(super) struct Pending {
     pub(super) limits: Arc<Limits>,
     pub(super) cacheable: bool,
     pub(super) work: Work,
+    /// Its place was told to prepare for it.
+    pub(super) prepared: bool,
     /// Set while it is in doubt.
     pub(super) failure: Option<Arc<Failure>>,
 }

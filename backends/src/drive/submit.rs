@@ -45,6 +45,7 @@ impl Driver {
             limits,
             cacheable: new.cacheable,
             work,
+            prepared: false,
             failure: None,
         })));
         self.tell(Event::Add(NewNode { node, deps, kind: new.kind, estimate, urgency: new.urgency }));

@@ -78,7 +78,7 @@ struct Simulation<'a> {
 
 /// Runs the graph on so many workers. The same seed gives the same result.
 pub fn simulate(graph: &Graph, cloud: &Cloud, workers: u32, seed: u64) -> Ran {
-    let backend = BackendSpec { slots: workers, duplicates: true };
+    let backend = BackendSpec { slots: workers, duplicates: true, keeps: false };
     let simulation = Simulation {
         graph,
         cloud,
@@ -163,7 +163,7 @@ impl Simulation<'_> {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Check(node) => self.tell(Event::Missed { node, refused: BackendSet::EMPTY }),
+            Action::Check(node) => self.tell(Event::Missed { node, refused: BackendSet::EMPTY, home: None }),
             Action::Start { attempt, node, backend: BackendId(_), duplicate } => {
                 self.start(attempt, node, duplicate);
             }
@@ -180,7 +180,7 @@ impl Simulation<'_> {
                 self.put(took, Happening::RanHere(node));
             }
             Action::Done(_) => self.ran.makespan = self.now,
-            Action::Retry { .. } => {}
+            Action::Retry { .. } | Action::Soon(_) => {}
             Action::Heal { .. } | Action::Failed { .. } => {
                 unreachable!("no blob is lost here, and nothing fails")
             }

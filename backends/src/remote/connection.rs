@@ -1,10 +1,10 @@
 //! One connection to a service: requests with numbers, their answers, and blobs both ways.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ggr_ir::protocol::service::{self as wire, FromService, Hello, MAX_FRAME, MAX_IDS, ToService, VERSION};
 use ggr_ir::protocol::worker;
@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{RemoteOptions, confused};
+use super::{RemoteOptions, confused, lock};
 use crate::service::address::connect;
 use crate::service::wire::{Intake, Pieces, QUEUE, read_frame, write_frames};
 use crate::store::FsStore;
@@ -31,14 +31,24 @@ struct Shared {
     why: Mutex<String>,
 }
 
+/// Where blobs that come are put.
+#[derive(Clone, Debug)]
+pub(crate) struct Shelf {
+    pub(crate) store: Arc<FsStore>,
+    /// The user that their files are given to.
+    pub(crate) owner: Option<u32>,
+}
+
 /// A connection that has been welcomed.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     shared: Arc<Shared>,
     out: mpsc::Sender<Vec<u8>>,
     next: AtomicU64,
-    /// Blobs that the service has.
-    has: Mutex<HashSet<BlobId>>,
+    /// When programs were last said to be near.
+    expected: Mutex<HashMap<String, Instant>>,
+    /// Whether it is for what is done ahead, beside the one for jobs.
+    aside: bool,
     /// Held while a blob is sent: they go one at a time.
     sending: AsyncMutex<()>,
     tasks: [AbortHandle; 3],
@@ -48,13 +58,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and says hello. Blobs that come go into `store`; without one they are refused.
-    pub(super) async fn open(options: &RemoteOptions, store: Option<Arc<FsStore>>) -> io::Result<Self> {
+    pub(crate) async fn open(options: &RemoteOptions, store: Option<Shelf>) -> io::Result<Self> {
         let patience = options.patience;
         let opened = timeout(patience, Self::greet(options, store)).await;
         opened.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")))
     }
 
-    async fn greet(options: &RemoteOptions, store: Option<Arc<FsStore>>) -> io::Result<Self> {
+    async fn greet(options: &RemoteOptions, store: Option<Shelf>) -> io::Result<Self> {
         let stream = connect(&options.address, options.authority.as_deref()).await?;
         let (mut from, to) = tokio::io::split(stream);
         let (out, frames) = mpsc::channel(QUEUE);
@@ -85,18 +95,29 @@ impl Connection {
             shared,
             out,
             next: AtomicU64::new(1),
-            has: Mutex::default(),
+            expected: Mutex::default(),
+            aside: false,
             sending: AsyncMutex::default(),
             tasks: [writer, reader.abort_handle(), pinger.abort_handle()],
             slots,
         })
     }
 
-    pub(super) fn alive(&self) -> bool {
+    /// A connection for what is done ahead: what jobs have to say does not queue up behind it.
+    pub(super) fn aside(mut self) -> Self {
+        self.aside = true;
+        self
+    }
+
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside
+    }
+
+    pub(crate) fn alive(&self) -> bool {
         self.shared.alive.load(Ordering::Acquire)
     }
 
-    fn died(&self) -> InfraFailure {
+    pub(super) fn died(&self) -> InfraFailure {
         let why = lock(&self.shared.why);
         InfraFailure::WorkerDied(format!("the connection to the service broke: {why}"))
     }
@@ -122,62 +143,43 @@ impl Connection {
         answer.await.map_err(|_| self.died())
     }
 
-    /// Sends those of the blobs that the service lacks.
-    pub(super) async fn push(&self, store: &FsStore, ids: &BTreeSet<BlobId>) -> Result<(), InfraFailure> {
-        let unknown: Vec<BlobId> = {
-            let has = lock(&self.has);
-            ids.iter().filter(|id| !has.contains(id)).copied().collect()
-        };
-        let mut gone = Vec::new();
-        for ids in unknown.chunks(MAX_IDS) {
-            let missing = match self.ask(|seq| ToService::Missing { seq, ids: ids.to_vec() }).await? {
-                FromService::Missing { ids, .. } => ids,
+    /// Which of these the service lacks.
+    pub(super) async fn missing(&self, ids: &[BlobId]) -> Result<Vec<BlobId>, InfraFailure> {
+        let mut all = Vec::new();
+        for ids in ids.chunks(MAX_IDS) {
+            match self.ask(|seq| ToService::Missing { seq, ids: ids.to_vec() }).await? {
+                FromService::Missing { ids, .. } => all.extend(ids),
                 other => return Err(InfraFailure::WorkerDied(confused(&other).to_string())),
-            };
-            let missing: BTreeSet<_> = missing.into_iter().collect();
-            self.remember_all(ids.iter().filter(|id| !missing.contains(id)));
-            for id in missing {
-                if !self.push_one(store, id).await? {
-                    gone.push(id);
-                }
             }
         }
-        if gone.is_empty() { Ok(()) } else { Err(InfraFailure::InputsMissing(gone)) }
+        Ok(all)
     }
 
-    /// Whether the blob is here, and so is there now.
-    async fn push_one(&self, store: &FsStore, id: BlobId) -> Result<bool, InfraFailure> {
+    /// Sends a blob; whether it is here.
+    pub(super) async fn push_one(&self, store: &FsStore, id: BlobId) -> Result<bool, InfraFailure> {
         let _turn = self.sending.lock().await;
-        // Another job may have sent it meanwhile.
-        if lock(&self.has).contains(&id) {
-            return Ok(true);
-        }
         let Ok(file) = store.open(id) else { return Ok(false) };
         let mut pieces = Pieces::of(id, file);
         loop {
             match pieces.next() {
                 Ok(Some(piece)) => self.send(&ToService::Blob(piece)).await?,
-                Ok(None) => break,
+                Ok(None) => return Ok(true),
                 Err(_) => return Ok(false),
             }
         }
-        self.remember(&[id]);
-        Ok(true)
     }
 
-    /// The service has these.
-    pub(super) fn remember(&self, ids: &[BlobId]) {
-        self.remember_all(ids.iter());
-    }
-
-    fn remember_all<'a>(&self, ids: impl Iterator<Item = &'a BlobId>) {
-        lock(&self.has).extend(ids);
-    }
-
-    /// The service has lost these.
-    pub(super) fn forget(&self, ids: &[BlobId]) {
-        let mut has = lock(&self.has);
-        has.retain(|id| !ids.contains(id));
+    /// Says that thunks of this program are near; not again before half of that time is over.
+    pub(super) async fn expect(&self, program: &str, within_ms: u32) -> Result<(), InfraFailure> {
+        let half = Duration::from_millis(u64::from(within_ms / 2));
+        {
+            let mut expected = lock(&self.expected);
+            if expected.get(program).is_some_and(|told: &Instant| told.elapsed() < half) {
+                return Ok(());
+            }
+            expected.insert(program.to_owned(), Instant::now());
+        }
+        self.send(&ToService::Expect { program: program.to_owned(), count: 1, within_ms }).await
     }
 
     /// Has the service run a job whose inputs it has.
@@ -189,7 +191,7 @@ impl Connection {
     }
 
     /// Has the service send these; what it does not have is missing afterwards.
-    pub(super) async fn fetch(&self, ids: &[BlobId]) -> Result<(), InfraFailure> {
+    pub(crate) async fn fetch(&self, ids: &[BlobId]) -> Result<(), InfraFailure> {
         for ids in ids.chunks(MAX_IDS) {
             match self.ask(|seq| ToService::Fetch { seq, ids: ids.to_vec() }).await? {
                 FromService::Fetched { .. } => {}
@@ -228,7 +230,7 @@ impl Shared {
     async fn listen(
         &self,
         mut from: impl AsyncRead + Unpin,
-        store: Option<Arc<FsStore>>,
+        store: Option<Shelf>,
         patience: Duration,
     ) -> io::Result<()> {
         let mut intake = Intake::default();
@@ -241,9 +243,9 @@ impl Shared {
                 FromService::Pong | FromService::Draining => continue,
                 FromService::Refused(why) => return Err(io::Error::other(why.clone())),
                 FromService::Blob(piece) => {
-                    let store = store.as_deref().ok_or_else(|| confused(&message))?;
+                    let shelf = store.as_ref().ok_or_else(|| confused(&message))?;
                     // What cannot be stored is found missing by who asked for it.
-                    let _ = intake.take(store, piece, None);
+                    let _ = intake.take(&shelf.store, piece, shelf.owner);
                     continue;
                 }
                 FromService::Missing { seq, .. }
@@ -275,9 +277,4 @@ async fn ping(out: mpsc::WeakSender<Vec<u8>>, every: Duration) {
         // A full queue is as good as a ping.
         let _ = out.try_send(worker::to_frame(&ToService::Ping));
     }
-}
-
-/// No code that holds one of these locks can panic half-way through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -59,6 +59,9 @@ impl Scheduler {
         if self.draining {
             return self.fail(id, FailCause::Cancelled, actions);
         }
+        if let InfraFailure::Unreachable(_) = failure {
+            self.went_away(backend, now);
+        }
         let rule = policy::policy(failure);
         let random = self.next_random();
         let node = self.node(id);

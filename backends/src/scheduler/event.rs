@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ggr_ir::{BlobId, InfraFailure, Kind};
 
+use super::homes::Home;
+
 /// A thunk in the scheduler's graph: a dense number, chosen by the caller in the order of adding (0, 1, 2, …).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
@@ -99,6 +101,8 @@ pub enum Event {
         node: NodeId,
         /// Who will not take it.
         refused: BackendSet,
+        /// Where most of its inputs are, if that is somewhere.
+        home: Option<Home>,
     },
     /// The node's result is known without an attempt: a hit in the cache, or the command was run on the user's tree.
     External(NodeId),
@@ -179,6 +183,8 @@ pub enum Action {
         /// Whether another attempt at it is still running.
         duplicate: bool,
     },
+    /// All that the node still waits for runs: it is ready soon. Told at most once, and only where a place keeps inputs.
+    Soon(NodeId),
     /// Stop the attempt; it is still answered with [`Event::Ended`].
     Cancel(AttemptId),
     /// Bring these blobs into the store again, then answer with [`Event::Healed`].

@@ -13,6 +13,7 @@
 mod callers;
 mod ended;
 mod event;
+mod homes;
 mod node;
 mod path;
 mod policy;
@@ -35,6 +36,9 @@ use callers::Callers;
 pub use event::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NewNode, NodeId, Urgency,
 };
+pub use homes::Home;
+
+use homes::{HomeNote, Reach, place_for};
 use node::{Edges, NO_RUN, Node, State, Ticks};
 use path::Waves;
 use ready::ReadyQueue;
@@ -50,6 +54,8 @@ pub struct BackendSpec {
     pub slots: u32,
     /// Whether a duplicate of a straggler may help there; see [`Backend::duplicates`](crate::Backend::duplicates).
     pub duplicates: bool,
+    /// Whether it keeps inputs for later jobs; see [`Backend::keeps`](crate::Backend::keeps).
+    pub keeps: bool,
 }
 
 /// A backend and what is in flight on it.
@@ -58,8 +64,18 @@ struct Place {
     spec: BackendSpec,
     /// May be over `spec.slots` for a while after the backend became smaller.
     used: u32,
+    /// How many nodes whose home it is wait for a slot.
+    homed: u32,
     /// It takes only what every other refuses.
     standby: bool,
+    /// It could not be reached a moment ago.
+    away: bool,
+}
+
+impl Place {
+    fn of(spec: BackendSpec) -> Self {
+        Self { spec, used: 0, homed: 0, standby: false, away: false }
+    }
 }
 
 /// The state machine.
@@ -80,6 +96,8 @@ pub struct Scheduler {
     open: usize,
     tally: Tally,
     draining: bool,
+    /// Whether there is a place that keeps inputs.
+    keeps: bool,
     random: u64,
 }
 
@@ -111,7 +129,7 @@ impl Scheduler {
         assert!(backends.len() <= BackendSet::MAX, "at most {} backends", BackendSet::MAX);
         Self {
             nodes: Vec::new(),
-            places: backends.iter().map(|spec| Place { spec: *spec, used: 0, standby: false }).collect(),
+            places: backends.iter().map(|spec| Place::of(*spec)).collect(),
             ready: ReadyQueue::default(),
             waves: Waves::default(),
             runs: Runs::default(),
@@ -123,6 +141,7 @@ impl Scheduler {
             open: 0,
             tally: Tally::default(),
             draining: false,
+            keeps: backends.iter().any(|spec| spec.keeps),
             random: seed,
         }
     }
@@ -166,7 +185,7 @@ impl Scheduler {
         let open_calls = self.open_calls();
         match event {
             Event::Add(new) => self.add(new, now, actions),
-            Event::Missed { node, refused } => self.missed(node, refused, actions),
+            Event::Missed { node, refused, home } => self.missed(node, refused, home, actions),
             Event::External(node) => self.finish(node, actions),
             Event::Ended { attempt, ending } => self.ended(attempt, ending, now, actions),
             Event::Demand(node) => self.demand(node, now),
@@ -190,6 +209,7 @@ impl Scheduler {
     /// The only place where a node's state changes.
     fn set_state(&mut self, id: NodeId, state: State) {
         let old = std::mem::replace(&mut self.node(id).state, state);
+        self.count_homed(self.nodes[id.0 as usize].home, old, state);
         if let Some(count) = self.tally.at(old) {
             *count -= 1;
         }
@@ -219,6 +239,8 @@ impl Scheduler {
             kind: new.kind,
             awaited: false,
             dirty: false,
+            announced: false,
+            home: HomeNote::NONE,
             tries: 0,
             refused: BackendSet::EMPTY,
             waiting_on: deps.len() as u32,
@@ -240,6 +262,7 @@ impl Scheduler {
         }
         self.waves.push(id, &mut self.nodes[id.0 as usize]);
         self.release(id, actions);
+        self.announce(id, actions);
     }
 
     /// Asks for the check of a node that has nothing left to wait for.
@@ -251,11 +274,12 @@ impl Scheduler {
         }
     }
 
-    fn missed(&mut self, id: NodeId, refused: BackendSet, actions: &mut Vec<Action>) {
+    fn missed(&mut self, id: NodeId, refused: BackendSet, home: Option<Home>, actions: &mut Vec<Action>) {
         if self.node(id).state != State::Checking {
             return;
         }
         self.node(id).refused = refused;
+        self.node(id).home = HomeNote::of(home);
         if self.somewhere(refused) {
             self.make_ready(id);
         } else {
@@ -298,14 +322,12 @@ impl Scheduler {
         self.fill_overdue(now, actions);
         let kept = self.kept(now);
         while self.places.iter().any(|place| place.used < place.spec.slots) {
-            let free = |refused: BackendSet, awaited: bool| {
-                let last = || all_refused(&self.places, refused);
-                let has_room = |place: &Place| awaited || place.used + kept(place) < place.spec.slots;
-                first_free(&self.places, |b, place| {
-                    !refused.contains(b) && (!place.standby || last()) && has_room(place)
-                })
-            };
-            let Some((id, backend)) = self.ready.pop(&self.nodes, free) else {
+            let at_home = |node: &Node, waiting| place_for(&self.places, node, waiting, Reach::Own, &kept);
+            let elsewhere =
+                |node: &Node, waiting| place_for(&self.places, node, waiting, Reach::Others, &kept);
+            let found = self.ready.pop(&self.nodes, at_home);
+            let found = found.or_else(|| self.ready.pop_longest(&self.nodes, elsewhere));
+            let Some((id, backend)) = found else {
                 return self.clone_critical(now, actions);
             };
             self.start(id, backend, now, actions);
@@ -327,6 +349,7 @@ impl Scheduler {
         }
         self.note_start(attempt, id, duplicate, now);
         actions.push(Action::Start { attempt, node: id, backend, duplicate });
+        self.announce_dependants(id, actions);
     }
 }
 

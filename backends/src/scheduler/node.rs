@@ -5,6 +5,7 @@ use std::time::Duration;
 use ggr_ir::Kind;
 
 use super::event::{BackendSet, NodeId};
+use super::homes::HomeNote;
 
 /// Where a node stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +57,7 @@ impl Ticks {
 /// No attempt.
 pub(super) const NO_RUN: u32 = u32::MAX;
 
-/// One node: 56 bytes, and the edges of those with more than three either way.
+/// One node: 64 bytes, and the edges of those with more than three either way.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) state: State,
@@ -65,6 +66,10 @@ pub(super) struct Node {
     pub(super) awaited: bool,
     /// Its longer path is still to be passed on to what it waits for.
     pub(super) dirty: bool,
+    /// It was said to be ready soon.
+    pub(super) announced: bool,
+    /// Where most of its inputs are.
+    pub(super) home: HomeNote,
     /// Failed attempts on the backend that it is on.
     pub(super) tries: u8,
     /// Backends that will not take it, or have shown that they cannot.

@@ -86,6 +86,12 @@ fn a_move() -> impl Strategy<Value = Move> {
     ]
 }
 
+/// Some nodes have a home, near or far.
+fn homes(node: NodeId) -> Option<Home> {
+    let lag = Duration::from_millis(u64::from(node.0 % 5) * 40);
+    (node.0 % 3 > 0).then(|| Home { backend: BackendId((node.0 % 3 - 1) as u8), lag })
+}
+
 /// A caller that checks each action against the promises.
 struct Caller {
     scheduler: Scheduler,
@@ -101,7 +107,7 @@ struct Caller {
 impl Caller {
     fn new() -> Self {
         let slots = [2, 3];
-        let specs = slots.map(|slots| BackendSpec { slots, duplicates: true });
+        let specs = slots.map(|slots| BackendSpec { slots, duplicates: true, keeps: true });
         Self {
             scheduler: Scheduler::new(&specs, 7),
             now: Instant::now(),
@@ -149,6 +155,9 @@ impl Caller {
                 self.questions.push(question);
             }
             Action::Retry { .. } => {}
+            Action::Soon(node) => {
+                assert!(!self.done.contains_key(&node), "a settled node is not announced");
+            }
         }
     }
 
@@ -235,7 +244,8 @@ impl Caller {
             (Action::Check(node), true) => {
                 let refused = BackendSet(u16::from((refused % 7) & 3));
                 self.refused.insert(node, refused);
-                self.tell(Event::Missed { node, refused });
+                let home = homes(node);
+                self.tell(Event::Missed { node, refused, home });
             }
             (Action::Heal { node, .. }, healed) => self.tell(Event::Healed { node, healed }),
             (Action::Doubt { node, .. }, true) => self.tell(Event::External(node)),

@@ -18,6 +18,7 @@ impl Scheduler {
             let node = self.node(dependant);
             node.waiting_on -= 1;
             self.release(dependant, actions);
+            self.announce(dependant, actions);
         }
     }
 

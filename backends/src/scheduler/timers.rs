@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ggr_ir::Kind;
 
 use super::Scheduler;
-use super::event::{Action, AttemptId, NodeId};
+use super::event::{Action, AttemptId, BackendId, NodeId};
 use super::node::State;
 
 /// A straggler that finds no idle slot is looked at again after this, or after a quarter of the time that made it one.
@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Straggler(AttemptId),
     /// A slot that was kept for a caller is free for others, if nobody has called again.
     Pause,
+    /// A place that was out of reach may be back.
+    Back(BackendId),
 }
 
 /// The alarms, soonest first. Bound: one for each delayed node, one for each attempt on a remote backend that was started
@@ -55,6 +57,7 @@ impl Scheduler {
             match timer {
                 Timer::Retry(id) if self.node(id).state == State::Delayed => self.make_ready(id),
                 Timer::Retry(_) | Timer::Pause => {}
+                Timer::Back(backend) => self.comes_back(backend),
                 Timer::Straggler(attempt) => self.look_at_straggler(attempt, now, actions),
             }
         }

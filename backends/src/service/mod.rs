@@ -13,6 +13,7 @@
 
 pub(crate) mod address;
 mod drain;
+mod peers;
 mod place;
 mod pools;
 mod tenants;
@@ -87,6 +88,10 @@ pub struct ServiceOptions {
     pub isolation: Isolation,
     /// What idle places take.
     pub memory: Memory,
+    /// Services that this one may fetch from when a client asks it to.
+    pub peers: Vec<Address>,
+    /// The certificates that peers are trusted by (PEM), for TLS.
+    pub authority: Option<PathBuf>,
     /// Bytes that each tenant's store may take; what was used longest ago goes first.
     pub store_limit: u64,
 }
@@ -105,6 +110,8 @@ struct Shared {
     waiting: AtomicU32,
     answered: AtomicU64,
     writers: Mutex<JoinSet<()>>,
+    /// Whom this service may fetch from, and the certificates that they are trusted by.
+    peers: (Vec<Address>, Option<PathBuf>),
     store_limit: u64,
 }
 
@@ -159,6 +166,8 @@ impl Service {
             slots,
             isolation,
             memory,
+            peers,
+            authority,
             store_limit,
         } = options;
         if tokens.is_none() && !matches!(listen, Address::Unix(_)) {
@@ -181,6 +190,7 @@ impl Service {
             waiting: AtomicU32::new(0),
             answered: AtomicU64::new(0),
             writers: Mutex::default(),
+            peers: (peers, authority),
             store_limit,
         });
         let (listener, address) = bind(listen, certificate).await?;

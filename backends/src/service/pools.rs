@@ -43,6 +43,11 @@ struct Held {
     running: u32,
     hits: u64,
     misses: u64,
+    foreseen: u64,
+    /// Its place was made ready because a build had announced a thunk, and none has come yet.
+    announced: bool,
+    /// Until when that thunk may come.
+    expected: Option<Duration>,
 }
 
 struct State {
@@ -125,7 +130,13 @@ impl Pools {
         let place = held.entry(key.clone()).or_insert_with(|| Held::of(tenant));
         if place.running == 0 {
             pool.start(&key, self.now());
-            if place.place.is_some() { place.hits += 1 } else { place.misses += 1 }
+            if place.place.is_some() {
+                place.hits += 1
+            } else {
+                place.misses += 1
+            }
+            place.foreseen += u64::from(std::mem::take(&mut place.announced) && place.place.is_some());
+            place.expected = None;
         }
         place.running += 1;
         let opened = match &place.place {
@@ -138,6 +149,17 @@ impl Pools {
         let mut lent = Lent { pools: Arc::clone(self), key, place: None };
         lent.place = Some(opened?);
         Ok(lent)
+    }
+
+    /// A running build says that a thunk of this program is near. If there is no place for it, one is made ready.
+    pub(super) fn announce(&self, tenant: &Arc<Tenant>, program: &str, within: Duration) {
+        let key = Self::key(&self.lock(), tenant, program);
+        let was_there = self.lock().held.get(&key).is_some_and(|held| held.place.is_some());
+        self.expect(tenant, program, within);
+        if let Some(held) = self.lock().held.get_mut(&key).filter(|held| held.running == 0) {
+            held.announced |= !was_there && held.place.is_some();
+            held.expected = Some(self.now() + within);
+        }
     }
 
     fn give_back(&self, key: &Key) {
@@ -205,6 +227,7 @@ impl Pools {
                         && pool.ready(&key) == 0
                         && let Some(old) = place.place.take()
                     {
+                        place.announced = false;
                         Place::close(old);
                     }
                 }
@@ -225,7 +248,7 @@ impl Pools {
         let seen = |key: &&Key| of.is_none_or(|tenant| *key.tenant == *tenant);
         let mut keys: Vec<_> = state.held.keys().filter(seen).collect();
         keys.sort_unstable();
-        keys.into_iter().map(|key| describe(&state, key)).collect()
+        keys.into_iter().map(|key| describe(&state, key, self.now())).collect()
     }
 
     /// Gives up all places. Jobs in them are lost.
@@ -240,7 +263,7 @@ impl Pools {
     }
 }
 
-fn describe(state: &State, key: &Key) -> PoolStatus {
+fn describe(state: &State, key: &Key, now: Duration) -> PoolStatus {
     let held = &state.held[key];
     let policy = state.pool.policy();
     let window = policy.window(key);
@@ -256,6 +279,8 @@ fn describe(state: &State, key: &Key) -> PoolStatus {
         warm: held.place.is_some(),
         hits: held.hits,
         misses: held.misses,
+        foreseen: held.foreseen,
+        expected: held.expected.is_some_and(|until| until > now),
         mode,
         head_s: window.load_after.as_secs_f64(),
         tail_s: window.keep_until.as_secs_f64(),
@@ -264,7 +289,16 @@ fn describe(state: &State, key: &Key) -> PoolStatus {
 
 impl Held {
     fn of(tenant: &Arc<Tenant>) -> Self {
-        Self { tenant: Arc::clone(tenant), place: None, running: 0, hits: 0, misses: 0 }
+        Self {
+            tenant: Arc::clone(tenant),
+            place: None,
+            running: 0,
+            hits: 0,
+            misses: 0,
+            foreseen: 0,
+            announced: false,
+            expected: None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::address::Stream;
+use super::peers::Links;
 use super::place::Place;
 use super::tenants::Tenant;
 use super::tokens::Identity;
@@ -48,7 +49,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Box<dyn Stream>, peer: Op
         Err(_) => Err("no hello came".to_owned()),
     };
     match greeted {
-        Ok((who, tenant)) => {
+        Ok((who, tenant, token)) => {
             let visit = Arc::new(Visit {
                 shared,
                 tenant,
@@ -57,6 +58,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Box<dyn Stream>, peer: Op
                 has: Mutex::default(),
                 sending: AsyncMutex::default(),
                 open: Mutex::default(),
+                links: Links::new(token),
             });
             visit.welcome().await;
             visit.attend(from).await;
@@ -72,7 +74,7 @@ async fn greet(
     shared: &Shared,
     from: &mut ReadHalf<Box<dyn Stream>>,
     peer: Option<u32>,
-) -> Result<(Identity, Arc<Tenant>), String> {
+) -> Result<(Identity, Arc<Tenant>, String), String> {
     let told = |e: io::Error| e.to_string();
     let frame = read_frame(from, MAX_HELLO).await.map_err(told)?.ok_or("no hello came")?;
     let hello = wire::hello(&frame).map_err(told)?;
@@ -85,12 +87,12 @@ async fn greet(
     let who = shared.identify(&hello.token, peer).ok_or("the token is not one of this service's")?;
     let tenant = shared.tenants.tenant(&who.tenant);
     let tenant = tenant.map_err(|e| format!("the store of `{}`: {e}", who.tenant))?;
-    Ok((who, tenant))
+    Ok((who, tenant, hello.token))
 }
 
-struct Visit {
-    shared: Arc<Shared>,
-    tenant: Arc<Tenant>,
+pub(super) struct Visit {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tenant: Arc<Tenant>,
     operator: bool,
     out: mpsc::Sender<Vec<u8>>,
     /// Blobs that the client has sent or was sent.
@@ -99,10 +101,12 @@ struct Visit {
     sending: AsyncMutex<()>,
     /// Requests that are being worked on.
     open: Mutex<HashMap<u64, AbortHandle>>,
+    /// To peers.
+    pub(super) links: Links,
 }
 
 impl Visit {
-    async fn say(&self, message: &FromService) {
+    pub(super) async fn say(&self, message: &FromService) {
         // A client that is gone is noticed by the reader.
         let _ = self.out.send(worker::to_frame(message)).await;
     }
@@ -160,7 +164,7 @@ impl Visit {
             ToService::Cancel { seq } => self.cancel(seq),
             ToService::Expect { program, within_ms, .. } => {
                 let within = Duration::from_millis(u64::from(within_ms));
-                self.shared.pools.expect(&self.tenant, &program, within);
+                self.shared.pools.announce(&self.tenant, &program, within);
             }
             ToService::Run { seq, job } => {
                 let visit = Arc::clone(self);
@@ -169,6 +173,10 @@ impl Visit {
             ToService::Fetch { seq, ids } => {
                 let visit = Arc::clone(self);
                 self.begin(requests, seq, async move { visit.fetch(seq, &ids).await }).await;
+            }
+            ToService::Gather { seq, from, ids } => {
+                let visit = Arc::clone(self);
+                self.begin(requests, seq, async move { visit.gather(seq, &from, &ids).await }).await;
             }
             ToService::Warm { seq, program } => {
                 let visit = Arc::clone(self);

@@ -5,6 +5,7 @@ mod fleet;
 mod handoff;
 mod keepalive;
 pub(crate) mod launcher;
+mod locality;
 mod model;
 mod net;
 mod service;
@@ -54,6 +55,7 @@ enum What {
         service: bool,
     },
     Launcher(launcher::Args),
+    Locality(locality::Args),
     Model(model::Args),
     Net(net::Args),
     Fleet(fleet::Args),
@@ -70,6 +72,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         What::Scale { thunks } => scale(context, *thunks),
         What::Sleep { sleepers, time, service } => sleep(context, *sleepers, time, *service),
         What::Launcher(args) => launcher::run(context, args),
+        What::Locality(args) => locality::run(context, args),
         What::Model(args) => model::run(context, args),
         What::Net(args) => net::run(context, args),
         What::Fleet(args) => fleet::run(context, args),

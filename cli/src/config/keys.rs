@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
     Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
-    Staging, StoreMode, StorePlace, When, parse_duration,
+    Staging, StoreMode, StorePlace, When, WorkerPlacement, parse_duration,
 };
 use crate::capture::Selection;
 
@@ -204,6 +204,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("worker-ca", Some("GGR_WORKER_CA"), None, UNSAFE,
         "certificates that services at `https://` are trusted by (PEM)", "a path",
         field!(worker_ca, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),
+    key!("worker-placement", Some("GGR_WORKER_PLACEMENT"), None, UNSAFE,
+        "which of several services gets a thunk: any, the one that has most of its inputs, or that one, to which inputs are sent ahead", "`random`, `sticky` or `push`",
+        field!(worker_placement, |raw| WorkerPlacement::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("worker-token-file", Some("GGR_WORKER_TOKEN_FILE"), None, UNSAFE,
         "the file with the token for services; GGR_WORKER_TOKEN goes first", "a path",
         field!(worker_token_file, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),

@@ -13,7 +13,7 @@ use super::file;
 use super::keys::KEYS;
 use super::value::{
     Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
-    Staging, StoreMode, StorePlace, When,
+    Staging, StoreMode, StorePlace, When, WorkerPlacement,
 };
 use crate::capture::Selection;
 use crate::env::Environment;
@@ -93,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) worker: Sourced<Addresses>,
     /// Certificates that services are trusted by.
     pub(crate) worker_ca: Sourced<Option<PathBuf>>,
+    /// Which of several services gets a thunk.
+    pub(crate) worker_placement: Sourced<WorkerPlacement>,
     /// The file with the token for services.
     pub(crate) worker_token_file: Sourced<Option<PathBuf>>,
     /// Files with `[[tool]]` tables; of two tools with one name the first counts.
@@ -157,6 +159,7 @@ impl Config {
             verify_rate: Sourced::default_of(0),
             worker: Sourced::default_of(Addresses::default()),
             worker_ca: Sourced::default_of(None),
+            worker_placement: Sourced::default_of(WorkerPlacement::Push),
             worker_token_file: Sourced::default_of(None),
             tools: Vec::new(),
             notes: Vec::new(),

@@ -15,4 +15,6 @@ mod value;
 pub(crate) use error::ConfigError;
 pub(crate) use keys::KEYS;
 pub(crate) use layers::Config;
-pub(crate) use value::{ByteSize, Intercept, Isolation, Mode, Origin, Staging, StoreMode, StorePlace, When};
+pub(crate) use value::{
+    ByteSize, Intercept, Isolation, Mode, Origin, Staging, StoreMode, StorePlace, When, WorkerPlacement,
+};

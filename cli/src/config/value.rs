@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ggr_backends::locality::Placement;
 use ggr_backends::service::Address;
 use ggr_backends::store::shared;
 
@@ -255,6 +256,29 @@ impl NetworkClass {
             Self::None => ggr_ir::Network::None,
             Self::Tenant => ggr_ir::Network::Tenant,
             Self::Own => ggr_ir::Network::Own,
+        }
+    }
+}
+
+words! {
+    /// Which of several services gets a thunk.
+    WorkerPlacement {
+        /// Any, by chance.
+        Random = "random",
+        /// The one that has most of its inputs.
+        Sticky = "sticky",
+        /// The same, and the inputs of the next thunks are sent there while others run.
+        Push = "push",
+    }
+}
+
+impl WorkerPlacement {
+    /// As the driver says it.
+    pub(crate) fn placement(self) -> Placement {
+        match self {
+            Self::Random => Placement::Random,
+            Self::Sticky => Placement::Sticky,
+            Self::Push => Placement::Push,
         }
     }
 }

@@ -6,7 +6,8 @@
 //! the service reads no frame above [`MAX_HELLO`]. After that requests with numbers overlap freely. Blobs go one at a time in
 //! each direction, their pieces in order, with other frames between them; one that is broken off is begun again at offset 0.
 //! What one side has sent before a request is there when the request is looked at, so blobs need no answer.
-//! [`ToService::Fetch`] is all that a second service needs to take a blob from its peer: it is then the client.
+//! [`ToService::Fetch`] is all that a second service needs to take a blob from its peer ([`ToService::Gather`]): it is then the
+//! client.
 //!
 //! **Invariant:** a reader takes no frame above [`MAX_FRAME`]; a sender makes no piece of a blob above [`PIECE`] and names
 //! no more than [`MAX_IDS`] blobs in one frame.
@@ -20,7 +21,8 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this protocol, exchanged in [`Hello`] and [`FromService::Welcome`].
-pub const VERSION: u32 = 1;
+/// 2: [`ToService::Gather`], and what a pool owes to a build's announcements.
+pub const VERSION: u32 = 2;
 
 /// The longest frame that a reader takes, in bytes: a failed program's two streams of 16 MiB, and room.
 pub const MAX_FRAME: u32 = 48 << 20;
@@ -83,6 +85,16 @@ pub enum ToService {
     Fetch {
         /// As above.
         seq: u64,
+        /// At most [`MAX_IDS`].
+        ids: Vec<BlobId>,
+    },
+    /// Take these blobs from your peer, as this tenant: it is shown the token that this connection began with. Answered by
+    /// [`FromService::Fetched`], which names all of them if the operator has not named that peer.
+    Gather {
+        /// As above.
+        seq: u64,
+        /// The peer's address, as `http://HOST:PORT`.
+        from: String,
         /// At most [`MAX_IDS`].
         ids: Vec<BlobId>,
     },
@@ -160,7 +172,7 @@ pub enum FromService {
     },
     /// The next piece of a blob: a small output before its job's answer, or what was asked for by `Fetch`.
     Blob(Piece),
-    /// Answers `Fetch`; all that could be sent has been sent.
+    /// Answers `Fetch` and `Gather`; all that could be sent has been sent.
     Fetched {
         /// The request's number.
         seq: u64,
@@ -236,6 +248,10 @@ pub struct PoolStatus {
     pub hits: u64,
     /// Times that it was wanted and had to be made.
     pub misses: u64,
+    /// Of the hits, those whose place was made ready because a running build had announced its thunk.
+    pub foreseen: u64,
+    /// Whether a running build has announced a thunk of it that has not come yet.
+    pub expected: bool,
     /// How its window was found: `fallback`, `histogram of 5 s bins`, `forecast of 90 s`.
     pub mode: String,
     /// When it is made ready again after it became idle, in seconds; 0: it stays ready.
@@ -253,7 +269,9 @@ pub fn to_service(frame: &[u8]) -> io::Result<ToService> {
     let message: ToService = worker::from_frame(frame)?;
     match &message {
         ToService::Blob(piece) => check_piece(piece)?,
-        ToService::Missing { ids, .. } | ToService::Fetch { ids, .. } => check_ids(ids)?,
+        ToService::Missing { ids, .. } | ToService::Fetch { ids, .. } | ToService::Gather { ids, .. } => {
+            check_ids(ids)?;
+        }
         _ => {}
     }
     Ok(message)

@@ -49,11 +49,19 @@ pub(crate) struct Setting {
     /// Listens on the network with tokens, and not at a Unix socket.
     pub(crate) network: bool,
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    pub(crate) peers: Vec<Address>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { slots: 4, sharing: Sharing::Apart, memory: 1 << 30, network: false, certificate: None }
+        Self {
+            slots: 4,
+            sharing: Sharing::Apart,
+            memory: 1 << 30,
+            network: false,
+            certificate: None,
+            peers: Vec::new(),
+        }
     }
 }
 
@@ -88,6 +96,8 @@ impl Running {
             slots: setting.slots,
             isolation: Isolation::Sandbox(workers()),
             memory: Memory { each: 16 << 20, bound: setting.memory },
+            peers: setting.peers.clone(),
+            authority: None,
             store_limit: 1 << 30,
         };
         // One that was just ended may not have let go of the address.

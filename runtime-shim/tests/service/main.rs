@@ -3,5 +3,6 @@
 mod faults;
 mod harness;
 mod hostile;
+mod peers;
 mod place;
 mod tenants;

@@ -7,7 +7,7 @@ const SHORT: Duration = Duration::from_millis(30);
 /// One machine with two slots, which the command shares.
 fn here() -> World {
     let mut w = world(&[2]);
-    w.scheduler = Scheduler::new(&[BackendSpec { slots: 2, duplicates: false }], 1);
+    w.scheduler = Scheduler::new(&[BackendSpec { slots: 2, duplicates: false, keeps: false }], 1);
     w
 }
 
@@ -76,7 +76,7 @@ fn what_is_awaited_takes_every_slot() {
 fn elsewhere_and_in_the_only_slot_nothing_is_kept() {
     for (slots, duplicates) in [(2, true), (1, false)] {
         let mut w = here();
-        w.scheduler = Scheduler::new(&[BackendSpec { slots, duplicates }], 1);
+        w.scheduler = Scheduler::new(&[BackendSpec { slots, duplicates, keeps: false }], 1);
         calls(&mut w, 3);
         w.add_many(2);
         assert_eq!(w.started_nodes().len(), slots as usize);

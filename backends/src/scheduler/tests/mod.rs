@@ -2,6 +2,7 @@
 
 mod callers;
 mod endings;
+mod homes;
 mod order;
 mod retries;
 mod stragglers;
@@ -20,19 +21,23 @@ struct World {
     /// Checks are answered with a miss at once, unless told otherwise.
     answer_checks: bool,
     refused: BackendSet,
+    /// The home of what is checked.
+    home: Option<Home>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A world with one backend for each number of slots; all may run duplicates.
 fn world(slots: &[u32]) -> World {
-    let specs: Vec<_> = slots.iter().map(|&slots| BackendSpec { slots, duplicates: true }).collect();
+    let specs: Vec<_> =
+        slots.iter().map(|&slots| BackendSpec { slots, duplicates: true, keeps: false }).collect();
     World {
         scheduler: Scheduler::new(&specs, 1),
         now: Instant::now(),
         said: Vec::new(),
         answer_checks: true,
         refused: BackendSet::EMPTY,
+        home: None,
     }
 }
 
@@ -52,7 +57,7 @@ impl World {
         for action in actions {
             self.said.push(action.clone());
             if let (Action::Check(node), true) = (action, self.answer_checks) {
-                self.tell_only(Event::Missed { node, refused: self.refused });
+                self.tell_only(Event::Missed { node, refused: self.refused, home: self.home });
             }
         }
     }

@@ -72,7 +72,7 @@ fn a_straggler_that_found_no_slot_is_looked_at_again() {
 #[test]
 fn there_are_no_duplicates_where_they_cannot_help() {
     let mut w = world(&[2]);
-    w.scheduler = Scheduler::new(&[BackendSpec { slots: 2, duplicates: false }], 1);
+    w.scheduler = Scheduler::new(&[BackendSpec { slots: 2, duplicates: false, keeps: false }], 1);
     w.learn(Kind::Compile);
     w.add(1, &[]);
     w.said();

@@ -148,12 +148,15 @@ fn pools(pools: &[PoolStatus]) -> String {
         let rate = rate.map_or_else(|| "-".to_owned(), |percent| format!("{percent} %"));
         let _ = writeln!(
             text,
-            "{} {}: {}, {} running, ready {} of {wanted} times ({rate}); {}: {}kept for {:.0} s",
+            "{} {}: {}{}, {} running, ready {} of {wanted} times ({rate}), {} of them because a build announced it; {}: {}kept for \
+             {:.0} s",
             pool.tenant,
             pool.program,
             if pool.warm { "warm" } else { "cold" },
+            if pool.expected { " (announced by a build)" } else { "" },
             pool.running,
             pool.hits,
+            pool.foreseen,
             pool.mode,
             if pool.head_s > 0.0 {
                 format!("given up, ready again after {:.0} s, ", pool.head_s)

@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// The private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// A service that this one may fetch inputs from when a client asks it to, as the client names it; may be given again
+    #[arg(long = "peer", value_name = "ADDRESS")]
+    peers: Vec<Address>,
     /// What idle places may take together, as 2G [default: a quarter of the machine's memory]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<ByteSize>,
@@ -78,6 +81,8 @@ async fn serve(context: &Context, args: &Args) -> Result<ExitCode, Error> {
         slots,
         isolation,
         memory,
+        peers: args.peers.clone(),
+        authority: context.config.worker_ca.value.clone(),
         store_limit: context.config.max_cache.value.0,
     });
     let service = opened.await.map_err(|e| failed("serve", e))?;
