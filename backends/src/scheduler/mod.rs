@@ -11,6 +11,7 @@
 //! constant time, and the logarithm of the ready queue for each start.
 
 mod event;
+mod follower;
 mod node;
 mod path;
 mod policy;
@@ -307,6 +308,7 @@ impl Scheduler {
         let duplicate = node.run != NO_RUN;
         let attempt = self.runs.start(id, backend, node.run, now);
         node.run = attempt.index;
+        self.stragglers.started(node.kind);
         let late = self.stragglers.late(node.kind, node.estimate);
         self.set_state(id, State::Running);
         if let (true, false, Some(late)) = (duplicates, duplicate, late) {
@@ -323,6 +325,7 @@ impl Scheduler {
             self.note_end(run.node, now - run.started);
         }
         let node = &mut self.nodes[run.node.0 as usize];
+        self.stragglers.ended(node.kind);
         node.run = self.runs.unlink(node.run, attempt.index, run.older);
         if node.state != State::Running {
             return;
