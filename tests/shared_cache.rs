@@ -315,3 +315,58 @@ fn a_bucket_that_cannot_be_used_is_an_error_before_the_build() {
         &["it cannot be reached", &nowhere, "hint: check the network"],
     );
 }
+
+/// What `ggr doctor` says of the bucket: its exit code, and the row.
+fn doctor(field: &Field, endpoint: &str, options: &str) -> (bool, Value) {
+    let file = field.beside("doctor");
+    let words = format!("--json={} {options} doctor", file.display());
+    let output = run(&mut command(field, endpoint, &words));
+    let text =
+        fs::read_to_string(&file).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let all: Value = serde_json::from_str(&text).expect("one JSON value");
+    let rows = all["checks"].as_array().expect("a list of checks");
+    let row = rows.iter().find(|row| row["check"] == "shared store").expect("the bucket has a row").clone();
+    (output.status.success(), row)
+}
+
+#[test]
+fn doctor_says_whether_the_bucket_can_be_used_and_what_is_not_allowed() {
+    let name = "doctor_says_whether_the_bucket_can_be_used_and_what_is_not_allowed";
+    let Some(server) = s3::s3s(name) else { return };
+    let field = Field::new();
+    let check = |decide: fn(&Request, usize) -> Fate, options, state: &str, texts: &[&str]| {
+        let proxy = Proxy::new(&server.address(), decide);
+        let (_, row) = doctor(&field, proxy.endpoint(), options);
+        assert_eq!(row["state"], state, "{row}");
+        let text = row.to_string();
+        texts.iter().for_each(|expected| assert!(text.contains(expected), "no `{expected}` in {text}"));
+        proxy.seen()
+    };
+    check(|_, _| Fate::Pass, "", "ok", &["s3://team/ci at http://", "read-write, 0 objects"]);
+    assert_eq!(server.objects("/doctor").len(), 1, "one small object stays");
+    let seen = check(|_, _| Fate::Pass, "--store-mode read-only", "ok", &["read-only"]);
+    assert!(!seen.iter().any(Request::writes), "{seen:?}");
+
+    let put = |request: &Request, _: usize| match request.method.as_str() {
+        "PUT" => Fate::Refuse(403, "AccessDenied"),
+        _ => Fate::Pass,
+    };
+    check(put, "", "missing", &["do not allow `s3:PutObject`", "--store-mode read-only"]);
+    check(put, "--store-mode read-only", "ok", &[]);
+    let delete = |request: &Request, _: usize| match request.method.as_str() {
+        "DELETE" => Fate::Refuse(403, "AccessDenied"),
+        _ => Fate::Pass,
+    };
+    check(delete, "", "degraded", &["do not allow `s3:DeleteObject`", "builds work"]);
+    let get = |request: &Request, _: usize| match request.method == "GET"
+        && !request.target.contains("list-type")
+    {
+        true => Fate::Refuse(403, "AccessDenied"),
+        false => Fate::Pass,
+    };
+    check(get, "", "missing", &["do not allow `s3:GetObject`", "allow `s3:GetObject` on `team`"]);
+    let all = |_: &Request, _: usize| Fate::Refuse(403, "AccessDenied");
+    check(all, "", "missing", &["`s3:ListBucket`, `s3:PutObject`"]);
+    let (well, row) = doctor(&field, server.endpoint(), "--store s3://nobody/x");
+    assert!(!well && row.to_string().contains("make the bucket `nobody`"), "{row}");
+}

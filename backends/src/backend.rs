@@ -1,7 +1,7 @@
 //! A place where thunks run.
 
-use futures_util::future::BoxFuture;
-use ggr_ir::{Attempt, BlobId, Job, RootPath};
+use futures_util::future::{BoxFuture, FutureExt};
+use ggr_ir::{Attempt, BlobId, Followed, Follower, Job, RootPath};
 
 /// Why a place will not take a job. Not a failure: the job goes to the next place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,11 @@ pub trait Backend: Send + Sync {
     /// what can be done beforehand is done beside other jobs, or not at all.
     fn prepare(&self, _program: &RootPath, _inputs: &[BlobId]) {}
 
+    /// Whether thunks behind a job are worth giving with it; see [`run_chain`](Self::run_chain).
+    fn chains(&self) -> bool {
+        false
+    }
+
     /// Whether this place would take the job. Cheap (no input or output): asked once for each job.
     ///
     /// # Errors
@@ -75,4 +80,15 @@ pub trait Backend: Send + Sync {
 
     /// Tries the job once.
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Attempt>;
+
+    /// Tries the job once, and behind it, in the same place, those that are ready by its result. What is answered of them has
+    /// reduced; the others are the caller's to start, as if they had not been given. What they cost is in the job's attempt.
+    fn run_chain<'a>(
+        &'a self,
+        job: &'a Job,
+        next: &'a [Follower],
+    ) -> BoxFuture<'a, (Attempt, Vec<Followed>)> {
+        let _ = next;
+        self.run(job).map(|attempt| (attempt, Vec::new())).boxed()
+    }
 }

@@ -11,6 +11,7 @@
 
 mod act;
 mod ahead;
+mod chain;
 mod handle;
 mod pack;
 mod record;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ggr_ir::{Attempt, InfraFailure, Limits, Reduction, ThunkId};
+use ggr_ir::{Attempt, Followed, InfraFailure, Limits, Reduction, ThunkId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -38,6 +39,7 @@ pub use report::{AttemptReport, BuildEvent, Counts};
 use crate::backend::Backend;
 use crate::locality::Locality;
 use crate::scheduler::{Action, AttemptId, BackendId, BackendSpec, Event, NodeId, Scheduler, Urgency};
+use chain::Early;
 use handle::{Message, Until};
 use pack::Packer;
 use record::Record;
@@ -71,8 +73,8 @@ struct Flight {
 
 /// What one of the driver's futures came to.
 enum Completion {
-    /// An attempt ended; with nothing if it was aborted.
-    Ended(AttemptId, Option<Box<Attempt>>),
+    /// An attempt ended, and what ran behind it; with nothing if it was aborted.
+    Ended(AttemptId, Option<Box<(Attempt, Vec<Followed>)>>),
     /// A result was fetched from far away, or was not there after all.
     Fetched(NodeId, Option<Reduction>),
     /// Healing ended.
@@ -118,6 +120,8 @@ pub struct Driver {
     checks: VecDeque<NodeId>,
     flights: FxHashMap<AttemptId, Flight>,
     running: FuturesUnordered<BoxFuture<'static, Completion>>,
+    /// Bound: those behind attempts that have ended; each is taken by its check, which follows at once.
+    early: FxHashMap<ThunkId, Early>,
     stash: Stash,
     actions: Vec<Action>,
 }
@@ -166,6 +170,7 @@ impl Driver {
             checks: VecDeque::new(),
             flights: FxHashMap::default(),
             running: FuturesUnordered::new(),
+            early: FxHashMap::default(),
             stash: Stash::Empty,
             actions: Vec::new(),
         };
@@ -329,6 +334,7 @@ impl Driver {
         self.published.send_if_modified(|shown| std::mem::replace(shown, counts) != counts);
         if self.scheduler.open() == 0 {
             self.packer.clear();
+            self.early.clear();
             release(self.idlers.drain(..));
         }
     }

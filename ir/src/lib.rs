@@ -1,6 +1,7 @@
 //! What a thunk is: content-addressed types, their one canonical encoding, the wire protocols, and the traits of
 //! stores. No async runtime, no network, no printing.
 
+pub mod chain;
 pub mod dag;
 pub mod decode;
 pub mod encode;
@@ -18,6 +19,7 @@ pub mod thunk;
 #[cfg(test)]
 mod testing;
 
+pub use chain::{Followed, Follower};
 pub use hash::{BlobId, Hash, ParseIdError, ThunkId};
 pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Network, Outcome, Timings, ToolFailure};
 pub use path::{PathError, RootPath};

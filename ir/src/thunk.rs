@@ -173,6 +173,19 @@ impl Thunk<Object> {
         })
     }
 
+    /// Replaces those outputs that `known` has a blob for.
+    pub fn resolve_some(&self, known: impl Fn(&OutputRef) -> Option<BlobId>) -> Self {
+        let mut thunk = self.clone();
+        for entry in thunk.inputs.values_mut() {
+            if let Object::Output(output) = &entry.object
+                && let Some(blob) = known(output)
+            {
+                entry.object = Object::Blob(blob);
+            }
+        }
+        thunk
+    }
+
     /// As [`resolve`](Self::resolve), for those who do not need the thunk any more: its command, paths and names are moved.
     ///
     /// # Errors

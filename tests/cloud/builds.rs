@@ -34,7 +34,13 @@ fn build(field: &Field, url: &str, words: &str) -> Command {
 
 /// What a function answers that was asked for nothing.
 fn nothing() -> String {
-    let answer = Answer { attempts: Vec::new(), inline: Vec::new(), traffic: Traffic::default(), served: 0 };
+    let answer = Answer {
+        attempts: Vec::new(),
+        chains: Vec::new(),
+        inline: Vec::new(),
+        traffic: Traffic::default(),
+        served: 0,
+    };
     reply(200, "", &encode(&answer))
 }
 

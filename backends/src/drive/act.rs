@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{FutureExt, abortable};
 use ggr_ir::{
-    Attempt, BlobId, InfraFailure, Job, Lookup, Outcome, OutputRef, ReadyThunk, Reduction, ThunkId,
+    Attempt, BlobId, Followed, InfraFailure, Job, Lookup, Outcome, OutputRef, ReadyThunk, Reduction, ThunkId,
 };
 
 use super::ahead::inputs;
@@ -69,6 +69,7 @@ impl Driver {
                 return self.tell(Event::Missed { node, refused: BackendSet::ALL, home: None });
             }
         };
+        let Some(ready) = self.take_early(node, id, ready) else { return };
         let Record::Pending(pending) = &self.records[node.0 as usize] else { return };
         let cache = self.options.cache.as_ref().filter(|_| pending.cacheable);
         match cache.map_or(Lookup::Miss, |cache| cache.look(id)) {
@@ -217,7 +218,13 @@ impl Driver {
             let (id, label) = (pending.id, pending.label.clone());
             self.emit(|| BuildEvent::Started { id, label, backend: name, duplicate });
         }
-        let (run, abort) = abortable(async move { backend.run(&job).await });
+        let next = if duplicate || !backend.chains() { Vec::new() } else { self.chain(node) };
+        let (run, abort) = abortable(async move {
+            match next.is_empty() {
+                true => (backend.run(&job).await, Vec::new()),
+                false => backend.run_chain(&job, &next).await,
+            }
+        });
         self.flights.insert(attempt, Flight { node, backend: on, abort });
         self.running.push(run.map(move |end| Completion::Ended(attempt, end.ok().map(Box::new))).boxed());
     }
@@ -231,12 +238,18 @@ impl Driver {
         self.running.push(healed.map(move |result| Completion::Healed(node, result)).boxed());
     }
 
-    pub(super) fn attempt_ended(&mut self, attempt: AttemptId, result: Option<Box<Attempt>>) {
+    pub(super) fn attempt_ended(
+        &mut self,
+        attempt: AttemptId,
+        result: Option<Box<(Attempt, Vec<Followed>)>>,
+    ) {
         let Some(flight) = self.flights.remove(&attempt) else { return };
         let backend = self.names[usize::from(flight.backend.0)].clone();
         let Some(result) = result else {
             return self.tell(Event::Ended { attempt, ending: Ending::Cancelled });
         };
+        let (result, chain) = *result;
+        self.keep_early(chain, &backend);
         self.counts.work += result.timings.ran;
         self.counts.cost_microdollars += result.cost_microdollars;
         let report =

@@ -109,6 +109,8 @@ pub struct Counts {
     pub cached: u64,
     /// Finished by a backend.
     pub ran: u64,
+    /// Of these, those that came with the thunk before them.
+    pub chained: u64,
     /// Finished by the caller.
     pub external: u64,
     /// Failed, poisoned or cancelled.

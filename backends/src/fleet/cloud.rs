@@ -19,6 +19,11 @@ impl Spread {
         Self { median: Duration::from_millis(millis), sigma }
     }
 
+    /// The mean, which is above the median.
+    pub fn mean(self) -> Duration {
+        self.median.mul_f64((self.sigma * self.sigma / 2.0).exp())
+    }
+
     pub(super) fn draw(self, dice: &mut Dice) -> Duration {
         self.median.mul_f64(dice.log_normal(self.sigma))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use ggr_ir::protocol::lambda::{Inline, MAX_INLINE};
-use ggr_ir::{Attempt, InfraFailure, Job, Outcome};
+use ggr_ir::{Attempt, Followed, Follower, InfraFailure, Job, Outcome};
 use tokio::sync::oneshot;
 
 use super::send::Sender;
@@ -25,9 +25,11 @@ const WINDOW: Duration = Duration::from_millis(2);
 /// A job that is to be sent.
 pub(super) struct Waiting {
     pub(super) job: Job,
+    /// What runs behind it.
+    pub(super) next: Vec<Follower>,
     pub(super) inline: Vec<Inline>,
     pub(super) attempt: Attempt,
-    pub(super) reply: oneshot::Sender<Attempt>,
+    pub(super) reply: oneshot::Sender<(Attempt, Vec<Followed>)>,
     usual: Duration,
 }
 
@@ -49,11 +51,19 @@ impl Batch {
 }
 
 /// Sends a job, alone or with others, and waits for its end. Dropping this takes the job out of what others wait for.
-pub(super) async fn run(sender: &Arc<Sender>, job: &Job, inline: Vec<Inline>, attempt: Attempt) -> Attempt {
+pub(super) async fn run(
+    sender: &Arc<Sender>,
+    (job, next): (&Job, Vec<Follower>),
+    inline: Vec<Inline>,
+    attempt: Attempt,
+) -> (Attempt, Vec<Followed>) {
     let (reply, end) = oneshot::channel();
-    let usual = (sender.options.expected)(job).filter(|usual| *usual <= SHORT && !sender.is_solitary(job));
+    // A chain is company enough.
+    let may = next.is_empty() && !sender.is_solitary(job);
+    let usual = (sender.options.expected)(job).filter(|usual| *usual <= SHORT && may);
     let worker = attempt.worker;
-    let waiting = Waiting { job: job.clone(), inline, attempt, reply, usual: usual.unwrap_or_default() };
+    let waiting =
+        Waiting { job: job.clone(), next, inline, attempt, reply, usual: usual.unwrap_or_default() };
     if usual.is_none() {
         // In this future itself: dropping it breaks the request off.
         sender.send(vec![waiting]).await;
@@ -61,10 +71,9 @@ pub(super) async fn run(sender: &Arc<Sender>, job: &Job, inline: Vec<Inline>, at
         // Not in this future: whoever is first may be cancelled, and the others not.
         tokio::spawn(flush(Arc::clone(sender)));
     }
-    end.await.unwrap_or_else(|_| Attempt {
-        outcome: Outcome::Infra(InfraFailure::WorkerDied("its invocation was given up".to_owned())),
-        worker,
-        ..super::nothing_yet()
+    end.await.unwrap_or_else(|_| {
+        let outcome = Outcome::Infra(InfraFailure::WorkerDied("its invocation was given up".to_owned()));
+        (Attempt { outcome, worker, ..super::nothing_yet() }, Vec::new())
     })
 }
 

@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::protocol::lambda::{MAX_INLINE, StoreAddress};
-use ggr_ir::{Attempt, BlobId, InfraFailure, Job, Network, ObjectStore, Outcome, Timings};
+use ggr_ir::{
+    Attempt, BlobId, Followed, Follower, InfraFailure, Job, Network, Object, ObjectStore, Outcome, Timings,
+};
 use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
@@ -124,7 +126,7 @@ impl LambdaBackend {
         self.sender.account.spending()
     }
 
-    async fn attempt(&self, job: &Job) -> Attempt {
+    async fn attempt(&self, job: &Job, next: &[Follower]) -> (Attempt, Vec<Followed>) {
         let started = Instant::now();
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         let mut attempt = nothing_yet();
@@ -132,15 +134,16 @@ impl LambdaBackend {
         self.sender.account.look_at_limit();
         if let Some(why) = self.sender.account.closed() {
             attempt.outcome = Outcome::Infra(InfraFailure::Closed(why.to_owned()));
-            return attempt;
+            return (attempt, Vec::new());
         }
+        let next = self.sender.behind(job, next);
         let uploading = Instant::now();
-        match self.sender.offer(job).await {
+        match self.sender.offer(inputs(job).chain(next.iter().flat_map(reads)).collect()).await {
             Ok(inline) => {
                 attempt.timings.staged = uploading.elapsed();
-                batch::run(&self.sender, job, inline, attempt).await
+                batch::run(&self.sender, (job, next), inline, attempt).await
             }
-            Err(failure) => Attempt { outcome: Outcome::Infra(failure), ..attempt },
+            Err(failure) => (Attempt { outcome: Outcome::Infra(failure), ..attempt }, Vec::new()),
         }
     }
 }
@@ -174,11 +177,31 @@ impl Backend for LambdaBackend {
     }
 
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Attempt> {
-        self.attempt(job).boxed()
+        self.attempt(job, &[]).map(|(attempt, _)| attempt).boxed()
+    }
+
+    fn chains(&self) -> bool {
+        true
+    }
+
+    fn run_chain<'a>(
+        &'a self,
+        job: &'a Job,
+        next: &'a [Follower],
+    ) -> BoxFuture<'a, (Attempt, Vec<Followed>)> {
+        self.attempt(job, next).boxed()
     }
 }
 
 /// The blobs that a job reads.
 fn inputs(job: &Job) -> impl Iterator<Item = BlobId> {
     job.thunk.inputs.values().map(|entry| entry.object)
+}
+
+/// The blobs that a follower reads, beside what the job before it makes.
+fn reads(follower: &Follower) -> impl Iterator<Item = BlobId> {
+    follower.thunk.inputs.values().filter_map(|entry| match entry.object {
+        Object::Blob(id) => Some(id),
+        Object::Output(_) => None,
+    })
 }

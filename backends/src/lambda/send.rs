@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use ggr_ir::protocol::lambda::{Answer, Inline, Invocation, MAX_MESSAGE, StoreAddress, encode};
-use ggr_ir::{Attempt, BlobId, InfraFailure, Job, Outcome, Reduction, ThunkId};
+use ggr_ir::{
+    Attempt, BlobId, Followed, Follower, InfraFailure, Job, Limits, Network, Outcome, Reduction, ThunkId,
+};
 
 use super::aws::ServiceError;
 use super::batch::{Batch, Waiting};
@@ -48,8 +50,11 @@ impl Sender {
     pub(super) async fn check(&self) -> Result<(), ServiceError> {
         let ask = async |function: &String| {
             let mut invoked = self.account.begin(0);
-            let sent =
-                self.options.connection.invoke(function, self.message(Vec::new(), Vec::new()), MARGIN).await;
+            let sent = self
+                .options
+                .connection
+                .invoke(function, self.message(Vec::new(), Vec::new(), Vec::new()), MARGIN)
+                .await;
             invoked.ended(sent.as_ref().ok().map(|received| (&received.answer, received.bytes)));
             match sent {
                 Err(Failed::Lasting(error) | Failed::Nobody(error)) => Err(error),
@@ -60,9 +65,9 @@ impl Sender {
         join_all(self.options.functions.iter().map(ask)).await.into_iter().collect()
     }
 
-    /// Brings a job's inputs to where its function finds them; those that travel in the message.
-    pub(super) async fn offer(&self, job: &Job) -> Result<Vec<Inline>, InfraFailure> {
-        let offered = self.uploads.offer(job).await;
+    /// Brings inputs to where a function finds them; those that travel in the message.
+    pub(super) async fn offer(&self, ids: BTreeSet<BlobId>) -> Result<Vec<Inline>, InfraFailure> {
+        let offered = self.uploads.offer(ids).await;
         let refused = self.options.remote.as_ref().and_then(|remote| remote.requests.refused.get());
         if let (Err(_), Some(error)) = (&offered, refused) {
             self.account.close(&error.to_string());
@@ -76,19 +81,33 @@ impl Sender {
         self.solitary.lock().expect("no holder panics").contains(&job.id)
     }
 
+    /// Those that go with a job: none behind one that is to be alone, nor from one on that this place cannot run.
+    pub(super) fn behind(&self, job: &Job, next: &[Follower]) -> Vec<Follower> {
+        if self.is_solitary(job) {
+            return Vec::new();
+        }
+        let fit = next.iter().take_while(|follower| follower.limits.network == Network::None);
+        fit.map(|follower| Follower { limits: self.limited(follower.limits), ..follower.clone() }).collect()
+    }
+
     /// Sends jobs in one invocation, and answers each.
     pub(super) async fn send(&self, group: Vec<Waiting>) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.options.functions.len();
-        let jobs: Vec<Job> = group.iter().map(|waiting| self.limited(&waiting.job)).collect();
+        let jobs: Vec<Job> = group
+            .iter()
+            .map(|Waiting { job, .. }| Job { limits: self.limited(job.limits), ..job.clone() })
+            .collect();
+        let chains: Vec<Vec<Follower>> = group.iter().map(|waiting| waiting.next.clone()).collect();
+        let thunks = jobs.len() + chains.iter().map(Vec::len).sum::<usize>();
         let mut seen = BTreeSet::new();
         let inline = group.iter().flat_map(|waiting| &waiting.inline);
         let inline: Vec<Inline> = inline.filter(|inline| seen.insert(inline.id)).cloned().collect();
-        let message = self.message(jobs, inline);
+        let message = self.message(jobs, chains, inline);
         if message.len() > MAX_MESSAGE {
             let failure = InfraFailure::TooBig(format!("its message has {} bytes", message.len()));
             return self.all_failed(group, &failure, 0);
         }
-        let mut invoked = self.account.begin(group.len());
+        let mut invoked = self.account.begin(thunks);
         let limit = self.options.function_limit + MARGIN;
         let sent = self.options.connection.invoke(&self.options.functions[turn], message, limit).await;
         let took = invoked.elapsed();
@@ -114,19 +133,17 @@ impl Sender {
         }
     }
 
-    fn message(&self, jobs: Vec<Job>, inline: Vec<Inline>) -> String {
+    fn message(&self, jobs: Vec<Job>, chains: Vec<Vec<Follower>>, inline: Vec<Inline>) -> String {
         let remote = self.options.remote.as_ref();
         let store = remote.map_or(StoreAddress::None, |remote| remote.address.clone());
-        encode(&Invocation { store, jobs, inline })
+        encode(&Invocation { store, jobs, chains, inline })
     }
 
-    /// The job with a time limit that lets its function answer.
-    fn limited(&self, job: &Job) -> Job {
+    /// With a time limit that lets the function answer.
+    fn limited(&self, limits: Limits) -> Limits {
         let most =
             self.options.function_limit.min(LONGEST).saturating_sub(MARGIN).max(Duration::from_secs(1));
-        let mut job = job.clone();
-        job.limits.wall = job.limits.wall.min(most);
-        job
+        Limits { wall: limits.wall.min(most), ..limits }
     }
 
     /// Answers jobs whose invocation failed. Where they were several, any of them may be to blame: each is tried again alone.
@@ -135,7 +152,7 @@ impl Sender {
             failure,
             InfraFailure::DeadlinePassed | InfraFailure::TooBig(_) | InfraFailure::WorkerDied(_)
         );
-        let parted = blame && group.len() > 1;
+        let parted = blame && (group.len() > 1 || group.iter().any(|waiting| !waiting.next.is_empty()));
         for waiting in group {
             let failure = match parted {
                 true => InfraFailure::WorkerDied(format!("with others in one invocation: {failure}")),
@@ -147,23 +164,39 @@ impl Sender {
             let mut attempt = waiting.attempt;
             (attempt.outcome, attempt.cost_microdollars) = (Outcome::Infra(failure), share);
             // Who was cancelled does not wait.
-            let _ = waiting.reply.send(attempt);
+            let _ = waiting.reply.send((attempt, Vec::new()));
         }
     }
 
     async fn accept_all(&self, group: Vec<Waiting>, answer: Answer, took: Duration, share: u64, worker: u32) {
-        let theirs: Duration =
-            answer.attempts.iter().map(|a| a.timings.staged + a.timings.ran + a.timings.harvested).sum();
+        let behind = answer.chains.iter().flatten().map(|followed| &followed.attempt);
+        let theirs = answer.attempts.iter().chain(behind).map(|attempt| attempt.timings);
+        let theirs: Duration = theirs.map(|times| times.staged + times.ran + times.harvested).sum();
         let way = took.saturating_sub(theirs);
         let shared = group.len() > 1;
-        for (waiting, theirs) in group.into_iter().zip(answer.attempts) {
+        let chains = answer.chains.into_iter().chain(std::iter::repeat_with(Vec::new));
+        for ((waiting, theirs), chain) in group.into_iter().zip(answer.attempts).zip(chains) {
             let mut attempt = self.accept(theirs, waiting.attempt, &answer.inline, way).await;
             (attempt.cost_microdollars, attempt.worker) = (share, worker);
             if shared && matches!(attempt.outcome, Outcome::Infra(InfraFailure::DeadlinePassed)) {
                 self.solitary.lock().expect("no holder panics").insert(waiting.job.id);
             }
-            let _ = waiting.reply.send(attempt);
+            let chain = self.accept_chain(chain, &answer.inline).await;
+            let _ = waiting.reply.send((attempt, chain));
         }
+    }
+
+    /// Takes the answers of those behind a job, up to the first that cannot be taken: that one is started again.
+    async fn accept_chain(&self, chain: Vec<Followed>, inline: &[Inline]) -> Vec<Followed> {
+        let mut taken = Vec::new();
+        for Followed { id, attempt } in chain {
+            let attempt = self.accept(attempt, super::nothing_yet(), inline, Duration::ZERO).await;
+            if !matches!(attempt.outcome, Outcome::Reduced(_)) {
+                break;
+            }
+            taken.push(Followed { id, attempt });
+        }
+        taken
     }
 
     /// Takes one job's answer: the outputs into this machine's store, the times into the attempt.

@@ -216,7 +216,8 @@ mod tests {
     fn failures_and_what_nobody_waits_for_are_counted_too() {
         let (account, _) = account(None);
         let traffic = Traffic { fetched: 5, stored: 2, ..Traffic::default() };
-        let answer = Answer { attempts: Vec::new(), inline: Vec::new(), traffic, served: 0 };
+        let answer =
+            Answer { attempts: Vec::new(), chains: Vec::new(), inline: Vec::new(), traffic, served: 0 };
         assert_eq!(account.begin(3).ended(Some((&answer, 1_000_000))), 12_000);
         let _ = account.begin(1).ended(None);
         drop(account.begin(1));

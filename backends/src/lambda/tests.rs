@@ -11,7 +11,7 @@ use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region};
 use ggr_ir::protocol::lambda::{Answer, Inline, Traffic, encode};
 use ggr_ir::{
     Attempt, BlobId, Command, Harvest, InfraFailure, Kind, Limits, Outcome, ReadyThunk, Reduction, RootPath,
-    Timings,
+    Thunk, Timings,
 };
 
 use super::*;
@@ -219,6 +219,7 @@ fn answer() -> Answer {
             cost_microdollars: 0,
             worker: 0,
         }],
+        chains: Vec::new(),
         inline: vec![Inline { id: BlobId::of(b"said\n"), bytes: b"said\n".to_vec() }],
         traffic: Traffic { fetched: 3, ..Traffic::default() },
         served: 1,
@@ -267,6 +268,57 @@ async fn short_jobs_that_are_ready_together_share_an_invocation() {
     let spending = backend.spending();
     assert_eq!((spending.invocations, spending.thunks, spending.in_vain), (1, 2, 0));
     assert!(first.cost_microdollars + second.cost_microdollars >= 2, "both bear their share");
+}
+
+/// The same job again, as one that waits for another.
+fn follower() -> Follower {
+    let Job { thunk, limits, kind, label, .. } = job();
+    let thunk = Thunk {
+        command: thunk.command.clone(),
+        inputs: Default::default(),
+        outputs: Default::default(),
+        harvest: thunk.harvest,
+    };
+    Follower { thunk: Arc::new(thunk), limits, kind, label }
+}
+
+#[tokio::test]
+async fn a_chain_takes_one_invocation_and_what_did_not_reduce_is_not_handed_on() {
+    let one = answer().attempts.pop().unwrap();
+    let failed = Attempt { outcome: Outcome::Infra(InfraFailure::DeadlinePassed), ..one.clone() };
+    let [first, second] = [one, failed].map(|attempt| Followed { id: job().id, attempt });
+    let chain = Answer { chains: vec![vec![first, second]], ..answer() };
+    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&chain))]));
+    let (attempt, chain) = backend.run_chain(&job(), &[follower(), follower()]).await;
+    assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
+    assert_eq!((chain.len(), chain[0].id), (1, job().id));
+    assert!(matches!(chain[0].attempt.outcome, Outcome::Reduced(_)), "{chain:?}");
+    assert_eq!((backend.spending().invocations, backend.spending().thunks), (1, 3));
+}
+
+#[tokio::test]
+async fn forged_outputs_behind_a_job_are_not_handed_on() {
+    let mut forged = answer().attempts.pop().unwrap();
+    let Outcome::Reduced(reduction) = &mut forged.outcome else { unreachable!("it has reduced") };
+    reduction.stdout = BlobId::of(b"sayd\n");
+    let chain = Answer { chains: vec![vec![Followed { id: job().id, attempt: forged }]], ..answer() };
+    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&chain))]));
+    let (attempt, chain) = backend.run_chain(&job(), &[follower()]).await;
+    assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
+    assert!(chain.is_empty(), "{chain:?}");
+}
+
+#[tokio::test]
+async fn a_job_whose_chain_died_goes_alone() {
+    let died = r#"{"errorType": "x", "errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"}"#;
+    let died = reply("200 OK", "X-Amz-Function-Error: Unhandled\r\n", died);
+    let (_dir, backend) = quick(service(vec![died, reply("200 OK", "", &encode(&answer()))]));
+    let (attempt, _) = backend.run_chain(&job(), &[follower()]).await;
+    assert!(matches!(attempt.outcome, Outcome::Infra(InfraFailure::WorkerDied(_))), "{attempt:?}");
+    let (attempt, chain) = backend.run_chain(&job(), &[follower()]).await;
+    assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
+    assert!(chain.is_empty());
+    assert_eq!(backend.spending().thunks, 3, "two, and then one");
 }
 
 #[tokio::test]

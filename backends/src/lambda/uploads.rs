@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ggr_ir::protocol::lambda::{Inline, MAX_INLINE};
-use ggr_ir::{BlobId, InfraFailure, Job, ObjectStore, StoreError};
+use ggr_ir::{BlobId, InfraFailure, ObjectStore, StoreError};
 use tokio::sync::Mutex;
 
-use super::{Remote, SMALL, SMALL_IN_ALL, inputs};
+use super::{Remote, SMALL, SMALL_IN_ALL};
 use crate::store::{FsStore, KnownSet};
 
 /// What is known to be in the store.
@@ -26,9 +26,9 @@ impl Uploads {
         Self { local, remote, known: Arc::default(), doubted: Arc::default(), uploading: Mutex::new(()) }
     }
 
-    /// Brings a job's inputs to where its function finds them; those that have to travel in the message.
-    pub(super) async fn offer(&self, job: &Job) -> Result<Vec<Inline>, InfraFailure> {
-        let (small, large) = self.divide(job);
+    /// Brings inputs to where a function finds them; those that have to travel in the message.
+    pub(super) async fn offer(&self, ids: BTreeSet<BlobId>) -> Result<Vec<Inline>, InfraFailure> {
+        let (small, large) = self.divide(ids);
         let Some(remote) = &self.remote else { return self.read(&small) };
         let unknown = |ids: &[BlobId]| ids.iter().copied().filter(|id| !self.known.contains(*id)).collect();
         let wanted: Vec<BlobId> = unknown(&large);
@@ -45,12 +45,11 @@ impl Uploads {
     }
 
     /// Which inputs travel in the message, and which by the store.
-    fn divide(&self, job: &Job) -> (Vec<BlobId>, Vec<BlobId>) {
+    fn divide(&self, ids: BTreeSet<BlobId>) -> (Vec<BlobId>, Vec<BlobId>) {
         let (most, limit) = match self.remote {
             Some(_) => (SMALL, SMALL_IN_ALL),
             None => (u64::MAX, MAX_INLINE),
         };
-        let ids: BTreeSet<BlobId> = inputs(job).collect();
         let (mut small, mut large, mut bytes) = (Vec::new(), Vec::new(), 0);
         for id in ids {
             // What is there already need not travel again.

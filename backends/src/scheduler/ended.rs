@@ -25,6 +25,7 @@ impl Scheduler {
             self.note_end(run.node, now - run.started);
         }
         let node = &mut self.nodes[run.node.0 as usize];
+        self.stragglers.ended(node.kind);
         node.run = self.runs.unlink(node.run, attempt.index, run.older);
         if node.state != State::Running {
             return;

@@ -13,6 +13,7 @@
 mod callers;
 mod ended;
 mod event;
+mod follower;
 mod homes;
 mod node;
 mod path;
@@ -342,6 +343,7 @@ impl Scheduler {
         let duplicate = node.run != NO_RUN;
         let attempt = self.runs.start(id, backend, node.run, now);
         node.run = attempt.index;
+        self.stragglers.started(node.kind);
         let late = self.stragglers.late(node.kind, node.estimate);
         self.set_state(id, State::Running);
         if let (true, false, Some(late)) = (duplicates, duplicate, late) {

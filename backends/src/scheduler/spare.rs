@@ -19,9 +19,10 @@ const SPARE: u64 = 30;
 /// The first ones are free, or a small build would have none.
 const FREE: u64 = 4;
 
-/// Clones take at most so many thousandths, and leave some for stragglers.
-const CLONES: u64 = 20;
-const LEAVE: u64 = 5;
+/// Clones take at most so many thousandths, and leave some for stragglers: a straggler that is found is worth more than a
+/// clone of what may become one.
+const CLONES: u64 = 15;
+const LEAVE: u64 = 10;
 
 /// How many attempts may wait for an idle slot for their clone. The latest are the likeliest to be critical still.
 const CANDIDATES: usize = 16;

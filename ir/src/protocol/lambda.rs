@@ -9,17 +9,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::chain::{Followed, Follower};
 use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this format. A function answers the version that it was built with, and no other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The version of ggr, for people: it stands in each message and in the functions' program.
 pub const GGR: &str = env!("CARGO_PKG_VERSION");
 
 /// What stands in the functions' program, so that a deployment knows what it sends: versions of ggr and of messages.
-pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":2\n");
+pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":3\n");
 
 /// What [`MARK`] begins with.
 const MARK_HEAD: &str = "ggr-function-program:";
@@ -73,6 +74,8 @@ pub struct Invocation {
     pub store: StoreAddress,
     /// What to run, one after the other.
     pub jobs: Vec<Job>,
+    /// For each job those that run behind it, each if the one before has reduced. What is left out has none.
+    pub chains: Vec<Vec<Follower>>,
     /// Small inputs.
     pub inline: Vec<Inline>,
 }
@@ -82,6 +85,8 @@ pub struct Invocation {
 pub struct Answer {
     /// One for each job, in their order.
     pub attempts: Vec<Attempt>,
+    /// For each job what became of those behind it, up to the first that did not reduce.
+    pub chains: Vec<Vec<Followed>>,
     /// Outputs that fit, those of the first jobs first. The others are in the store.
     pub inline: Vec<Inline>,
     /// What it took from the store and put there.
@@ -193,7 +198,7 @@ mod tests {
 
     fn answer() -> Answer {
         let inline = vec![Inline { id: BlobId::of(b"x"), bytes: b"x".to_vec() }];
-        Answer { attempts: Vec::new(), inline, traffic: Traffic::default(), served: 7 }
+        Answer { attempts: Vec::new(), chains: Vec::new(), inline, traffic: Traffic::default(), served: 7 }
     }
 
     #[test]
@@ -226,7 +231,7 @@ mod tests {
         cut.push_str("\"}");
         assert!(decode::<Answer>(cut.as_bytes()).is_err());
         let bomb = zstd::bulk::compress(&vec![0; MAX_BODY as usize + 1], 1).unwrap();
-        let bomb = format!(r#"{{"ggr":2,"body":"{}"}}"#, STANDARD.encode(bomb));
+        let bomb = format!(r#"{{"ggr":3,"body":"{}"}}"#, STANDARD.encode(bomb));
         assert!(matches!(decode::<Answer>(bomb.as_bytes()), Err(MessageError::Damaged(_))));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ggr_ir::protocol::lambda::{Answer, Inline, Invocation, MAX_INLINE, MAX_JOBS, StoreAddress, Traffic};
 use ggr_ir::{
-    Attempt, BlobId, InfraFailure, Job, Mode, ObjectStore, Outcome, Reduction, Timings, ToolFailure,
+    Attempt, BlobId, Followed, InfraFailure, Job, Mode, ObjectStore, Outcome, Reduction, Timings, ToolFailure,
 };
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -103,10 +103,11 @@ impl Environment {
         Ok(Self { dir, relocate, blobs, cache, open_store, store: None, served: 0, roots: 0 })
     }
 
-    /// Runs the jobs of an invocation.
+    /// Runs the jobs of an invocation, each with those behind it.
     pub fn answer(&mut self, invocation: &Invocation) -> Answer {
         let mut answer = Answer {
             attempts: Vec::new(),
+            chains: Vec::new(),
             inline: Vec::new(),
             traffic: Traffic::default(),
             served: self.served,
@@ -115,18 +116,41 @@ impl Environment {
         let store = self.store(&invocation.store);
         let inline = invocation.inline.iter().map(|inline| (inline.id, inline)).collect();
         let mut room = MAX_INLINE;
-        for job in invocation.jobs.iter().take(MAX_JOBS) {
-            let remote = store.as_ref().map_err(Clone::clone);
-            let mut attempt = self.attempt(job, &inline, remote, &mut answer.traffic);
-            if let (Outcome::Reduced(reduction), Ok(remote)) = (&attempt.outcome, &store) {
-                let reduction = reduction.clone();
-                if let Err(failure) = self.send(&reduction, remote.as_deref(), &mut room, &mut answer) {
-                    attempt.outcome = Outcome::Infra(failure);
-                }
+        let chains = invocation.chains.iter().map(Vec::as_slice).chain(std::iter::repeat(&[][..]));
+        for (job, next) in invocation.jobs.iter().zip(chains).take(MAX_JOBS) {
+            let attempt = self.one(job, &inline, &store, &mut room, &mut answer);
+            let mut chain = Vec::new();
+            let mut before = attempt.outcome.clone();
+            for follower in next.iter().take(MAX_JOBS) {
+                let Outcome::Reduced(reduction) = &before else { break };
+                let Some(job) = follower.behind(reduction) else { break };
+                let attempt = self.one(&job, &inline, &store, &mut room, &mut answer);
+                before = attempt.outcome.clone();
+                chain.push(Followed { id: job.id, attempt });
             }
             answer.attempts.push(attempt);
+            answer.chains.push(chain);
         }
         answer
+    }
+
+    /// Runs a job, and puts its outputs where the coordinator finds them.
+    fn one(
+        &mut self,
+        job: &Job,
+        inline: &BTreeMap<BlobId, &Inline>,
+        store: &Result<Option<Arc<dyn ObjectStore>>, InfraFailure>,
+        room: &mut usize,
+        answer: &mut Answer,
+    ) -> Attempt {
+        let remote = store.as_ref().map_err(Clone::clone);
+        let mut attempt = self.attempt(job, inline, remote, &mut answer.traffic);
+        if let (Outcome::Reduced(reduction), Ok(remote)) = (&attempt.outcome, store)
+            && let Err(failure) = self.send(reduction, remote.as_deref(), room, answer)
+        {
+            attempt.outcome = Outcome::Infra(failure);
+        }
+        attempt
     }
 
     /// The store of an address; the same one as long as the address is the same.

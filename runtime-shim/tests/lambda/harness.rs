@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use ggr_backends::store::FsStore;
 use ggr_ir::protocol::lambda::{Answer, Invocation, StoreAddress, decode, encode};
-use ggr_ir::{Attempt, Harvest, Job, Kind, Limits, ObjectStore, Outcome, ReadyThunk, Reduction, ToolFailure};
+use ggr_ir::{
+    Attempt, Follower, Harvest, Job, Kind, Limits, ObjectStore, Outcome, ReadyThunk, Reduction, ToolFailure,
+};
 use ggr_shim::bench::{Kit, command};
 use tempfile::TempDir;
 
@@ -91,6 +93,11 @@ impl Function {
 
     /// Runs a thunk, and stores here what came inside the answer.
     pub(crate) fn run(&self, thunk: ReadyThunk, limits: Limits) -> Attempt {
+        self.answer(thunk, limits, Vec::new()).attempts.pop().unwrap()
+    }
+
+    /// Runs a thunk with those behind it; the same.
+    pub(crate) fn answer(&self, thunk: ReadyThunk, limits: Limits, next: Vec<Follower>) -> Answer {
         let job = Job {
             id: thunk.id(),
             thunk: Arc::new(thunk),
@@ -99,13 +106,14 @@ impl Function {
             label: "a test".to_owned(),
         };
         let store = StoreAddress::Directory(self.dir.path().to_str().unwrap().to_owned());
-        let (kind, bytes) = self.send(encode(&Invocation { store, jobs: vec![job], inline: Vec::new() }));
+        let invocation = Invocation { store, jobs: vec![job], chains: vec![next], inline: Vec::new() };
+        let (kind, bytes) = self.send(encode(&invocation));
         assert_eq!(kind, "response", "{}", String::from_utf8_lossy(&bytes));
-        let mut answer: Answer = decode(&bytes).unwrap();
-        for inline in answer.inline {
+        let answer: Answer = decode(&bytes).unwrap();
+        for inline in &answer.inline {
             assert_eq!(self.store().put_bytes(&inline.bytes).unwrap(), inline.id);
         }
-        answer.attempts.pop().unwrap()
+        answer
     }
 
     /// Runs a script in `/work`.

@@ -79,6 +79,7 @@ fn missing_inputs_and_foreign_messages_are_told() {
     assert!(String::from_utf8_lossy(&text).contains("the message has version 99"));
     let (kind, _) = function.send("[]".to_owned());
     assert_eq!(kind, "error");
-    let nothing = Invocation { store: StoreAddress::None, jobs: Vec::new(), inline: Vec::new() };
+    let nothing =
+        Invocation { store: StoreAddress::None, jobs: Vec::new(), chains: Vec::new(), inline: Vec::new() };
     assert_eq!(function.send(encode(&nothing)).0, "response", "it serves on");
 }

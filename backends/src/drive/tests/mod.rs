@@ -1,6 +1,7 @@
 //! The driver over a backend double that does what a script says, and is stricter than a real one: it takes no job that
 //! the script does not know, and no more at once than it has slots.
 
+mod chain;
 mod ending;
 mod failures;
 mod results;
@@ -12,9 +13,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::{
-    Attempt, BlobId, Command, Entry, Harvest, InfraFailure, Job, Kind, Limits, Lookup, Mode, Object, Outcome,
-    OutputEntry, OutputRef, Reduction, ReductionCache, RootPath, StoreError, Thunk, ThunkId, Timings,
-    ToolFailure,
+    Attempt, BlobId, Command, Entry, Followed, Follower, Harvest, InfraFailure, Job, Kind, Limits, Lookup,
+    Mode, Object, Outcome, OutputEntry, OutputRef, Reduction, ReductionCache, RootPath, StoreError, Thunk,
+    ThunkId, Timings, ToolFailure,
 };
 
 use super::*;
@@ -29,6 +30,8 @@ enum Step {
     Hang,
     /// Says that it succeeded, without its outputs.
     Lie,
+    /// Behind another one: succeeds as another thunk.
+    Forge,
 }
 
 #[derive(Default)]
@@ -36,6 +39,10 @@ struct Scripted {
     /// What happens, by label; the last step is repeated. Without a script a job is reduced.
     scripts: Mutex<BTreeMap<String, VecDeque<Step>>>,
     ran: Mutex<Vec<String>>,
+    /// Whether it runs chains.
+    chains: bool,
+    /// What it was given, a chain as `a+b`.
+    given: Mutex<Vec<String>>,
     running: AtomicUsize,
 }
 
@@ -58,6 +65,11 @@ impl Scripted {
         self.ran.lock().unwrap().clone()
     }
 
+    /// What it was given, a chain as `a+b`.
+    fn given(&self) -> Vec<String> {
+        self.given.lock().unwrap().clone()
+    }
+
     fn step(&self, label: &str) -> Step {
         let mut scripts = self.scripts.lock().unwrap();
         let Some(steps) = scripts.get_mut(label) else { return Step::Reduce };
@@ -66,6 +78,31 @@ impl Scripted {
             steps.pop_front();
         }
         step
+    }
+
+    /// What is to happen next to this one.
+    fn front(&self, label: &str) -> Option<Step> {
+        self.scripts.lock().unwrap().get(label)?.front().cloned()
+    }
+
+    async fn one(&self, job: &Job) -> Attempt {
+        assert!(self.running.fetch_add(1, Ordering::SeqCst) < SLOTS, "more jobs than slots");
+        let _running = Running(&self.running);
+        self.ran.lock().unwrap().push(job.label.clone());
+        let outcome = match self.step(&job.label) {
+            Step::Reduce | Step::Forge => Outcome::Reduced(reduction(&job.thunk.outputs)),
+            Step::Lie => Outcome::Reduced(reduction(&BTreeMap::new())),
+            Step::Fail => Outcome::ToolFailed(ToolFailure {
+                code: Some(1),
+                signal: None,
+                stdout: vec![],
+                stderr: vec![],
+                unrepresentable: None,
+            }),
+            Step::Infra(failure) => Outcome::Infra(failure),
+            Step::Hang => std::future::pending().await,
+        };
+        Attempt { outcome, timings: Timings::default(), cost_microdollars: 1, worker: 0 }
     }
 }
 
@@ -86,24 +123,33 @@ impl Backend for Scripted {
     }
 
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Attempt> {
+        self.given.lock().unwrap().push(job.label.clone());
+        self.one(job).boxed()
+    }
+
+    fn chains(&self) -> bool {
+        self.chains
+    }
+
+    fn run_chain<'a>(
+        &'a self,
+        job: &'a Job,
+        next: &'a [Follower],
+    ) -> BoxFuture<'a, (Attempt, Vec<Followed>)> {
+        let behind: String = next.iter().map(|follower| format!("+{}", follower.label)).collect();
+        self.given.lock().unwrap().push(format!("{}{behind}", job.label));
         async move {
-            assert!(self.running.fetch_add(1, Ordering::SeqCst) < SLOTS, "more jobs than slots");
-            let _running = Running(&self.running);
-            self.ran.lock().unwrap().push(job.label.clone());
-            let outcome = match self.step(&job.label) {
-                Step::Reduce => Outcome::Reduced(reduction(&job.thunk.outputs)),
-                Step::Lie => Outcome::Reduced(reduction(&BTreeMap::new())),
-                Step::Fail => Outcome::ToolFailed(ToolFailure {
-                    code: Some(1),
-                    signal: None,
-                    stdout: vec![],
-                    stderr: vec![],
-                    unrepresentable: None,
-                }),
-                Step::Infra(failure) => Outcome::Infra(failure),
-                Step::Hang => std::future::pending().await,
-            };
-            Attempt { outcome, timings: Timings::default(), cost_microdollars: 1, worker: 0 }
+            let attempt = self.one(job).await;
+            let (mut before, mut chain) = (attempt.outcome.clone(), Vec::new());
+            for follower in next {
+                let Outcome::Reduced(reduction) = &before else { break };
+                let job = follower.behind(reduction).expect("it waits for this one alone");
+                let forges = matches!(self.front(&job.label), Some(Step::Forge));
+                let attempt = self.one(&job).await;
+                before = attempt.outcome.clone();
+                chain.push(Followed { id: if forges { job.id.of_failure(false) } else { job.id }, attempt });
+            }
+            (attempt, chain)
         }
         .boxed()
     }

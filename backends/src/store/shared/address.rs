@@ -49,6 +49,11 @@ impl Address {
         self.key(&format!("blobs/{}", id.hash()))
     }
 
+    /// The key of what is written to see whether it can be.
+    pub(super) fn doctor(&self) -> String {
+        self.key("doctor")
+    }
+
     /// A name for this place among others in a directory.
     pub(super) fn digest(&self, endpoint: &str) -> Hash {
         Hash::of(format!("{endpoint}\n{self}").as_bytes())

@@ -29,6 +29,7 @@
 
 mod address;
 mod cache;
+mod examine;
 mod fetch;
 mod index;
 mod levels;
@@ -45,6 +46,7 @@ mod uploader;
 
 pub use address::Address;
 pub use cache::TieredCache;
+pub use examine::{Examined, examine};
 pub(super) use pace::Pace;
 pub use store::{Access, Notice, OpenError, SharedCounts, SharedOptions, SharedStore};
 pub use uploader::Left;

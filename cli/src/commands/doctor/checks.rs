@@ -7,8 +7,8 @@ use std::process::Command;
 
 use rustix::process::Resource;
 
-use super::Finding;
 use super::probe::{Probe, try_it};
+use super::{Finding, bucket};
 use crate::commands::Context;
 use crate::config::ByteSize;
 use crate::microvm::Parts;
@@ -38,6 +38,7 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("repository", repository),
     ("free space", free_space),
     ("hard links", hard_links),
+    ("shared store", bucket::shared_store),
     ("C compiler", |context| tools(context, &["gcc", "cc", "clang"], true)),
     ("C++ compiler", |context| tools(context, &["g++", "c++", "clang++"], false)),
     ("binutils", |context| tools(context, &["as", "ld", "ar", "ranlib", "strip", "objcopy"], false)),

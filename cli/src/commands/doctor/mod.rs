@@ -1,5 +1,6 @@
 //! `ggr doctor`: what works on this machine, what does not, what to do.
 
+mod bucket;
 mod checks;
 mod probe;
 mod sys;
