@@ -74,7 +74,9 @@ impl Host {
     fn new(dir: &Path, here: &Ended, number: u32) -> Self {
         let space = space();
         let (ours, theirs, link) = (here.0.id(), space.0.id(), format!("l{number}"));
-        done(&format!("nsenter -n -t {ours} ip link add name {link} type veth peer name link0 netns {theirs}"));
+        done(&format!(
+            "nsenter -n -t {ours} ip link add name {link} type veth peer name link0 netns {theirs}"
+        ));
         done(&format!("nsenter -n -t {ours} ip addr add 10.78.{number}.1/24 dev {link}"));
         done(&format!("nsenter -n -t {ours} ip link set {link} up"));
         done(&format!("nsenter -n -t {theirs} ip addr add 10.78.{number}.2/24 dev link0"));
