@@ -31,7 +31,7 @@ fn what_is_sticky_moves_fewer_bytes_than_chance_and_the_bytes_are_those_of_plain
     }
     let field = Field::new();
     // It fails if a build does not leave what plain make leaves.
-    let words = "bench locality --json --workers 2 --units 24 --module 4 --header 512 --delay 1 --rate 1000";
+    let words = "bench locality --json --workers 3 --units 48 --module 8 --header 512 --worker-slots 1 --delay 1 --rate 1000";
     let output = field.ggr(words).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -41,7 +41,7 @@ fn what_is_sticky_moves_fewer_bytes_than_chance_and_the_bytes_are_those_of_plain
         row[field].as_u64().unwrap()
     };
     for placement in ["random", "sticky", "push"] {
-        assert_eq!(number(placement, "thunks"), 24 + 1 + 6 + 2, "{said}");
+        assert_eq!(number(placement, "thunks"), 48 + 1 + 6 + 2, "{said}");
     }
     assert!(number("sticky", "bytes_to_services") < number("random", "bytes_to_services"), "{said}");
     assert!(number("sticky", "bytes") < number("random", "bytes"), "{said}");

@@ -153,8 +153,7 @@ impl Field {
     pub(super) fn warm(&self, project: &Project) -> io::Result<()> {
         for number in 1..=self.services.len() {
             project.lay()?;
-            let target = ["m0/lib.a", "main.o"];
-            self.make(project, &format!("warm{number}"), &address(number), "sticky", &target)?;
+            self.make(project, &format!("warm{number}"), &address(number), "sticky", &["warm"])?;
         }
         Ok(())
     }
