@@ -76,6 +76,7 @@ fn job() -> Job {
         inputs: Default::default(),
         outputs: Default::default(),
         harvest: Harvest::Declared,
+        network: ggr_ir::Network::None,
     };
     Job {
         id: thunk.id(),

@@ -44,6 +44,8 @@ pub(super) struct Connection {
     tasks: [AbortHandle; 3],
     /// What the service said of itself.
     pub(super) slots: u32,
+    /// Whether its jobs run in guests.
+    pub(super) guests: bool,
 }
 
 impl Connection {
@@ -63,8 +65,8 @@ impl Connection {
         let _ = out.send(worker::to_frame(&hello)).await;
         let frame = read_frame(&mut from, MAX_FRAME).await?;
         let frame = frame.ok_or_else(|| io::Error::other("it hangs up"))?;
-        let slots = match wire::from_service(&frame)? {
-            FromService::Welcome { version: VERSION, slots, .. } => slots,
+        let (slots, isolation) = match wire::from_service(&frame)? {
+            FromService::Welcome { version: VERSION, slots, isolation, .. } => (slots, isolation),
             FromService::Refused(why) => {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it refuses: {why}")));
             }
@@ -89,6 +91,7 @@ impl Connection {
             sending: AsyncMutex::default(),
             tasks: [writer, reader.abort_handle(), pinger.abort_handle()],
             slots,
+            guests: isolation == "microvm",
         })
     }
 

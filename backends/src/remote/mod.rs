@@ -57,6 +57,8 @@ pub struct RemoteBackend {
     options: RemoteOptions,
     store: Arc<FsStore>,
     slots: usize,
+    /// Whether its jobs run in guests.
+    guests: bool,
     permits: Semaphore,
     link: AsyncMutex<Link>,
 }
@@ -77,9 +79,16 @@ impl RemoteBackend {
         let connection = Connection::open(&options, Some(Arc::clone(&store)))
             .await
             .map_err(|e| format!("`{}`: {e}", options.address))?;
-        let slots = (connection.slots as usize).max(1);
+        let (slots, guests) = ((connection.slots as usize).max(1), connection.guests);
         let link = Link { connection: Arc::new(connection), failed: None };
-        Ok(Self { options, store, slots, permits: Semaphore::new(slots), link: AsyncMutex::new(link) })
+        Ok(Self {
+            options,
+            store,
+            slots,
+            guests,
+            permits: Semaphore::new(slots),
+            link: AsyncMutex::new(link),
+        })
     }
 
     /// The connection, or a new one. One job dials, the others wait for it.
@@ -186,8 +195,8 @@ impl Backend for RemoteBackend {
         false
     }
 
-    fn accepts(&self, _: &Job) -> Result<(), Refusal> {
-        Ok(())
+    fn accepts(&self, job: &Job) -> Result<(), Refusal> {
+        if self.guests { Refusal::unless_plain(job) } else { Ok(()) }
     }
 
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Attempt> {

@@ -13,13 +13,13 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this format. A function answers the version that it was built with, and no other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The version of ggr, for people: it stands in each message and in the functions' program.
 pub const GGR: &str = env!("CARGO_PKG_VERSION");
 
 /// What stands in the functions' program, so that a deployment knows what it sends: versions of ggr and of messages.
-pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":2\n");
+pub const MARK: &str = concat!("ggr-function-program:", env!("CARGO_PKG_VERSION"), ":3\n");
 
 /// What [`MARK`] begins with.
 const MARK_HEAD: &str = "ggr-function-program:";
@@ -226,7 +226,7 @@ mod tests {
         cut.push_str("\"}");
         assert!(decode::<Answer>(cut.as_bytes()).is_err());
         let bomb = zstd::bulk::compress(&vec![0; MAX_BODY as usize + 1], 1).unwrap();
-        let bomb = format!(r#"{{"ggr":2,"body":"{}"}}"#, STANDARD.encode(bomb));
+        let bomb = format!(r#"{{"ggr":3,"body":"{}"}}"#, STANDARD.encode(bomb));
         assert!(matches!(decode::<Answer>(bomb.as_bytes()), Err(MessageError::Damaged(_))));
     }
 }

@@ -20,7 +20,7 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this protocol, exchanged in [`Hello`] and [`FromService::Welcome`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest frame that a reader takes, in bytes: a failed program's two streams of 16 MiB, and room.
 pub const MAX_FRAME: u32 = 48 << 20;
