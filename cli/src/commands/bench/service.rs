@@ -83,6 +83,14 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
 /// The token of a tenant: nobody else reaches this service's socket.
 fn token(number: u64) -> String {
     format!("sleeper-{number:016}")
