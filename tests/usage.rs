@@ -193,6 +193,43 @@ fn verify_rate_finds_a_tool_that_makes_other_bytes_each_time() {
 }
 
 #[test]
+fn a_tool_and_a_thunk_get_the_network_that_is_said_and_have_another_id_for_it() {
+    let field = Field::new();
+    let tool = |network: &str| {
+        format!("[[tool]]\nname = \"nets\"\noutputs = [\"*\"]\nprograms = [\"/usr/bin/cat\"]\n{network}")
+    };
+    field.lay(&[
+        ("ggr.toml".into(), tool("")),
+        ("bin/nets".into(), "#!/bin/sh\nexec /usr/bin/cat /proc/net/dev > \"$1\"\n".into()),
+        ("Makefile".into(), "all:\n\tnets out\n".into()),
+    ]);
+    let path = format!("{}:/usr/bin:/bin", field.tree().join("bin").display());
+    let seen = || {
+        run(field.ggr("make").env("PATH", &path));
+        fs::read_to_string(field.tree().join("out")).expect("the build made it").contains("eth0")
+    };
+    assert!(!seen());
+    field.lay(&[("ggr.toml".into(), tool("network = \"own\"\n"))]);
+    // What was made without is not taken for what is made with it.
+    assert!(seen());
+    field.lay(&[("ggr.toml".into(), tool("network = \"host\"\n"))]);
+    let said = text(&run(field.ggr("make").env("PATH", &path)).stderr);
+    assert!(said.contains("ggr.toml:5: `network` is `none`, `tenant` or `own`, not `host`"), "{said}");
+    fs::remove_file(field.tree().join("ggr.toml")).expect("it was just written");
+
+    let create = |words: &str| {
+        let line = format!("thunk create --program /usr/bin/cat {words} -- /proc/net/dev");
+        text(&run(&mut field.ggr(&line)).stdout).trim().to_owned()
+    };
+    let [plain, none, own] = ["", "--network none", "--network own"].map(create);
+    assert!(plain.starts_with('T') && plain == none && plain != own, "{plain} {none} {own}");
+    let json = text(&run(&mut field.ggr(&format!("show {own}"))).stdout);
+    assert!(json.contains("\"network\": \"own\""), "{json}");
+    let said = text(&run(&mut field.ggr("thunk create --program /usr/bin/cat --network host")).stderr);
+    assert!(said.contains("--network") && said.contains("`none`, `tenant` or `own`"), "{said}");
+}
+
+#[test]
 fn a_build_collects_what_is_over_the_limit_once_an_hour() {
     let field = field();
     check(&field, "--max-cache 1K make", 0, &[]);

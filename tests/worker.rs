@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::twin::{Field, Tree, Twin, differences, ggr, snapshot};
+use crate::twin::{Field, Tree, Twin, differences, ggr, skipped, snapshot};
 
 /// Nothing here takes longer; a hang is a failure.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -23,7 +23,14 @@ impl Service {
         let dir = tempfile::Builder::new().prefix("ggr-service-").tempdir_in("/var/tmp").unwrap();
         // Tenants with user ids of their own pass through it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let child = serve(dir.path());
+        let child = serve(dir.path(), "sandbox");
+        Self { dir, child }
+    }
+
+    /// One whose thunks run in guests. Images and what the machine can do are remembered in the user's own cache.
+    fn of_guests() -> Self {
+        let dir = tempfile::Builder::new().prefix("ggr-service-").tempdir_in("/var/tmp").unwrap();
+        let child = serve(dir.path(), "microvm");
         Self { dir, child }
     }
 
@@ -37,7 +44,7 @@ impl Service {
     }
 
     fn restart(&mut self) {
-        self.child = serve(self.dir.path());
+        self.child = serve(self.dir.path(), "sandbox");
     }
 
     /// `ggr worker status --json`.
@@ -62,9 +69,9 @@ impl Drop for Service {
 }
 
 /// Starts a service and waits until it listens.
-fn serve(dir: &Path) -> Child {
+fn serve(dir: &Path, isolation: &str) -> Child {
     let mut child = Command::new(ggr())
-        .args(["worker", "serve", "--slots", "4", "--listen"])
+        .args(["worker", "serve", "--isolation", isolation, "--slots", "4", "--listen"])
         .arg(format!("unix:{}/socket", dir.display()))
         .arg("--dir")
         .arg(dir.join("state"))
@@ -109,6 +116,36 @@ main.o util.o: util.h
     let status = service.status();
     assert_eq!(number(&status, "answered"), 4, "{status}");
     assert!(status.contains("\"tenant\": \"local\"") && status.contains("\"warm\": true"), "{status}");
+}
+
+#[test]
+fn a_build_at_a_service_of_guests_gives_the_bytes_of_a_plain_one() {
+    let tried = Command::new(ggr()).args(["worker", "image", "build"]).output().unwrap();
+    if !tried.status.success() {
+        let why = String::from_utf8_lossy(&tried.stderr);
+        return skipped("a_build_at_a_service_of_guests_gives_the_bytes_of_a_plain_one", &why);
+    }
+    let service = Service::of_guests();
+    Twin::new()
+        .variable("GGR_BACKEND", &format!("worker={}", service.address()))
+        .file("a.c", "int a(int x) { return x - 1; }\n")
+        .file("b.c", "int b(int x) { return x + 1; }\n")
+        .file("Makefile", "libab.a: a.o b.o\n\t$(AR) rcs $@ $^\n")
+        .build("make -j2")
+        .plain("make -q")
+        .same();
+    let status = service.status();
+    assert_eq!(number(&status, "answered"), 3, "{status}");
+    assert!(status.contains("\"isolation\": \"microvm\""), "{status}");
+    // What guests cannot give is not asked of them: it is made here.
+    Twin::new()
+        .variable("GGR_BACKEND", &format!("worker={}", service.address()))
+        .variable("GGR_NETWORK", "own")
+        .file("Makefile", "a.o: a.c\n")
+        .file("a.c", "int a;\n")
+        .build("make")
+        .same();
+    assert_eq!(number(&service.status(), "answered"), 3);
 }
 
 /// A program of a few sources, each with enough in it to be compiling for a while.
@@ -195,6 +232,16 @@ fn sleepers_are_measured_through_a_service() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(number(&said, "sleepers"), 20);
+}
+
+#[test]
+fn sleepers_whose_workers_are_killed_are_run_again() {
+    let field = Field::new();
+    let words = ["bench", "sleep", "8", "0.5", "--service", "--restarts", "4", "--json"];
+    let output = field.command(ggr()).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((number(&said, "restarts"), number(&said, "again")), (4, 8), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A place where thunks run.
 
 use futures_util::future::{BoxFuture, FutureExt};
-use ggr_ir::{Attempt, BlobId, Followed, Follower, Job, RootPath};
+use ggr_ir::{Attempt, BlobId, Followed, Follower, Job, Limits, Network, RootPath};
 
 /// Why a place will not take a job. Not a failure: the job goes to the next place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,22 @@ pub enum Refusal {
     /// The place cannot give what the job asks for.
     #[error("it cannot do this: {0}")]
     Unsupported(String),
+}
+
+impl Refusal {
+    /// Of a job that asks for what only this machine's and a service's sandboxes have: a network, or a bound on its processes.
+    ///
+    /// # Errors
+    /// What it asks for.
+    pub(crate) fn unless_plain(limits: &Limits) -> Result<(), Self> {
+        if limits.network != Network::None {
+            return Err(Self::Unsupported("a network for the program".to_owned()));
+        }
+        if limits.processes > 0 {
+            return Err(Self::Unsupported("a bound on the program's processes".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// A place where thunks run.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ggr_ir::{
-    BlobId, Command, Entry, Harvest, Kind, Limits, Mode, Object, OutputRef, RootPath, Thunk, ThunkId,
+    BlobId, Command, Entry, Harvest, Kind, Limits, Mode, Network, Object, OutputRef, RootPath, Thunk, ThunkId,
 };
 
 use crate::drive::{Driver, Options, Submission};
@@ -179,6 +179,7 @@ impl Synthetic {
             inputs,
             outputs: BTreeMap::from([(output.as_str().into(), output)]),
             harvest: Harvest::Declared,
+            network: Network::None,
         };
         self.submission(thunk)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::encode::VERSION;
 use crate::hash::{BlobId, Hash, ThunkId};
+use crate::job::Network;
 use crate::path::{PathError, RootPath};
 use crate::thunk::{Command, Entry, Harvest, Mode, Object, OutputName, OutputRef, Thunk};
 
@@ -101,10 +102,13 @@ impl<O: DecodeObject> Thunk<O> {
             1 => Harvest::Everything,
             tag => return Err(from.unknown(tag)),
         };
-        match bytes.len() - from.at {
-            0 => Ok(Self { command, inputs, outputs, harvest }),
-            rest => Err(DecodeError::Trailing(rest)),
-        }
+        let network = match bytes[from.at..] {
+            [] => Network::None,
+            [1] => Network::Tenant,
+            [2] => Network::Own,
+            ref rest => return Err(DecodeError::Trailing(rest.len())),
+        };
+        Ok(Self { command, inputs, outputs, harvest, network })
     }
 }
 

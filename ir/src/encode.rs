@@ -1,12 +1,13 @@
 //! The one canonical encoding of a thunk, which decides its id.
 //!
 //! Hand-written and versioned: `"ggr-thunk"`, a version byte, then each field with lengths in front (unsigned 32-bit,
-//! little-endian), maps in the order of their keys. **Invariant:** equal thunks, equal bytes, and the reverse.
+//! little-endian), maps in the order of their keys; at the end the network, unless there is none. **Invariant:** equal thunks, equal bytes, and the reverse.
 //! Pinned by vectors in `tests/vectors/`. To change what is hashed, raise [`VERSION`] and write new vectors.
 
 use std::collections::BTreeMap;
 
 use crate::hash::{BlobId, Hash, ThunkId};
+use crate::job::Network;
 use crate::thunk::{Command, Entry, Harvest, Mode, Object, Thunk};
 
 /// The version of the encoding.
@@ -60,6 +61,11 @@ impl<O: EncodeObject> Thunk<O> {
             Harvest::Declared => 0,
             Harvest::Everything => 1,
         });
+        match self.network {
+            Network::None => {}
+            Network::Tenant => out.push(1),
+            Network::Own => out.push(2),
+        }
         out
     }
 

@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 /// What network a program sees. Nothing leads out of any of them.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug, Default)]
 pub enum Network {
     /// None: not even a loopback that is up.
     #[default]
@@ -39,6 +39,24 @@ pub enum Network {
     Tenant,
     /// One of its own, for programs that bind fixed ports.
     Own,
+}
+
+impl Network {
+    /// The class of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "tenant" => Some(Self::Tenant),
+            "own" => Some(Self::Own),
+            _ => None,
+        }
+    }
+
+    /// This one, or the other where this is none.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::None { other } else { self }
+    }
 }
 
 /// Bounds on one attempt.
@@ -50,15 +68,44 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes that it may leave behind in all; 0 for no bound.
     pub output: u64,
-    /// The network that the program sees. Here and not in the thunk: a thunk that needed another network would not be one
-    /// whose result can be kept.
+    /// Processes and threads that it may have side by side; 0 for no bound.
+    pub processes: u64,
+    /// The network that the program sees: its [thunk's](crate::thunk::Thunk::network), or what the user gives to all.
     pub network: Network,
 }
 
 impl Default for Limits {
-    /// 15 minutes as on Lambda; no bound on memory; 8 GiB of output.
+    /// 15 minutes as on Lambda; no bound on memory or processes; 8 GiB of output.
     fn default() -> Self {
-        Self { wall: Duration::from_secs(900), memory: 0, output: 8 << 30, network: Network::None }
+        let wall = Duration::from_secs(900);
+        Self { wall, memory: 0, output: 8 << 30, processes: 0, network: Network::None }
+    }
+}
+
+/// Bounds that a tool's description sets for its thunks, in place of the user's.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ToolLimits {
+    /// As [`Limits::wall`].
+    pub wall: Option<Duration>,
+    /// As [`Limits::memory`].
+    pub memory: Option<u64>,
+    /// As [`Limits::output`].
+    pub output: Option<u64>,
+    /// As [`Limits::processes`].
+    pub processes: Option<u64>,
+}
+
+impl ToolLimits {
+    /// These bounds, and the others where nothing is set.
+    #[must_use]
+    pub fn over(self, others: Limits) -> Limits {
+        Limits {
+            wall: self.wall.unwrap_or(others.wall),
+            memory: self.memory.unwrap_or(others.memory),
+            output: self.output.unwrap_or(others.output),
+            processes: self.processes.unwrap_or(others.processes),
+            network: others.network,
+        }
     }
 }
 

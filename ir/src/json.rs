@@ -12,7 +12,8 @@
 //!   "objects": ["V…=/w/a.c", "T…#/w/b.h=/w/b.h"],
 //!   "modes": {"/usr/bin/gcc": "x", "/lib": "link", "/tmp": "dir"},   what is no regular file; may be left out
 //!   "outputs": ["/w/a.o"],
-//!   "harvest": "declared"                    or "everything"; may be left out
+//!   "harvest": "declared",                   or "everything"; may be left out
+//!   "network": "none"                        or "tenant" or "own"; may be left out
 //! }
 //! ```
 //!
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Network;
 use crate::path::RootPath;
 use crate::thunk::{Command, Entry, Harvest, Mode, Object, Thunk};
 use forms::{ObjectAt, ObjectText, OutputAt, Variable};
@@ -84,6 +86,8 @@ struct Document {
     outputs: Vec<OutputAt>,
     #[serde(default, skip_serializing_if = "HarvestName::is_default")]
     harvest: HarvestName,
+    #[serde(default, skip_serializing_if = "NetworkName::is_none")]
+    network: NetworkName,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,6 +128,21 @@ impl HarvestName {
     }
 }
 
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NetworkName {
+    #[default]
+    None,
+    Tenant,
+    Own,
+}
+
+impl NetworkName {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 impl Thunk {
     /// The JSON form, indented, with a line feed at the end.
     pub fn to_json(&self) -> String {
@@ -147,6 +166,11 @@ impl Thunk {
             harvest: match self.harvest {
                 Harvest::Declared => HarvestName::Declared,
                 Harvest::Everything => HarvestName::Everything,
+            },
+            network: match self.network {
+                Network::None => NetworkName::None,
+                Network::Tenant => NetworkName::Tenant,
+                Network::Own => NetworkName::Own,
             },
         };
         let mut text =
@@ -186,7 +210,12 @@ impl Thunk {
             HarvestName::Declared => Harvest::Declared,
             HarvestName::Everything => Harvest::Everything,
         };
-        Ok(Thunk { command: command(document.function, &inputs)?, inputs, outputs, harvest })
+        let network = match document.network {
+            NetworkName::None => Network::None,
+            NetworkName::Tenant => Network::Tenant,
+            NetworkName::Own => Network::Own,
+        };
+        Ok(Thunk { command: command(document.function, &inputs)?, inputs, outputs, harvest, network })
     }
 
     fn function(&self) -> Function {

@@ -15,13 +15,14 @@ pub mod reduction;
 pub mod repo;
 pub mod store;
 pub mod thunk;
+pub mod units;
 
 #[cfg(test)]
 mod testing;
 
 pub use chain::{Followed, Follower};
 pub use hash::{BlobId, Hash, ParseIdError, ThunkId};
-pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Network, Outcome, Timings, ToolFailure};
+pub use job::{Attempt, InfraFailure, Job, Kind, Limits, Network, Outcome, Timings, ToolFailure, ToolLimits};
 pub use path::{PathError, RootPath};
 pub use reduction::{OutputEntry, Reduction};
 pub use store::{Lookup, ObjectStore, ReductionCache, StoreError};

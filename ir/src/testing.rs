@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::hash::{BlobId, Hash, ThunkId};
+use crate::job::Network;
 use crate::path::RootPath;
 use crate::thunk::{Command, Entry, Harvest, Mode, Object, OutputRef, Thunk};
 
@@ -34,6 +35,7 @@ pub(crate) fn sample() -> Thunk {
         inputs: inputs.into_iter().map(|(at, object, mode)| (path(at), Entry { object, mode })).collect(),
         outputs: [("/w/a.o".into(), path("/w/a.o")), ("depfile".into(), path("/w/a.d"))].into(),
         harvest: Harvest::Declared,
+        network: Network::None,
     }
 }
 
@@ -63,11 +65,14 @@ pub(crate) fn thunks() -> impl Strategy<Value = Thunk> {
     let outputs =
         prop::collection::btree_map("[a=/ ]{0,4}".prop_map(|name| name.as_str().into()), paths(), 0..4);
     let harvest = prop::sample::select(vec![Harvest::Declared, Harvest::Everything]);
-    (command, inputs, outputs, harvest).prop_map(|(command, inputs, outputs, harvest)| Thunk {
+    let network = prop::sample::select(vec![Network::None, Network::Tenant, Network::Own]);
+    let parts = (command, inputs, outputs, harvest, network);
+    parts.prop_map(|(command, inputs, outputs, harvest, network)| Thunk {
         command,
         inputs,
         outputs,
         harvest,
+        network,
     })
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{BlobId, ParseIdError, ThunkId};
+use crate::job::Network;
 use crate::path::RootPath;
 
 /// The name of one of a thunk's outputs, unique within it. Models use the output's path as text.
@@ -124,6 +125,10 @@ pub struct Thunk<O = Object> {
     pub outputs: BTreeMap<OutputName, RootPath>,
     /// How undeclared writes are taken.
     pub harvest: Harvest,
+    /// The network that the program sees; with [`Network::None`] it is no part of the id. Not sent: a job's
+    /// [limits](crate::job::Limits::network) tell it to a worker.
+    #[serde(skip)]
+    pub network: Network,
 }
 
 /// A thunk with nothing left to wait for: the only thing that a backend ever sees.
@@ -170,6 +175,7 @@ impl Thunk<Object> {
             inputs,
             outputs: self.outputs.clone(),
             harvest: self.harvest,
+            network: self.network,
         })
     }
 
@@ -215,6 +221,7 @@ impl Thunk<Object> {
                 .collect(),
             outputs: self.outputs,
             harvest: self.harvest,
+            network: self.network,
         })
     }
 }

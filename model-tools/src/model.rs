@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ggr_ir::{BlobId, Kind, OutputRef, RootPath, Thunk};
+use ggr_ir::{BlobId, Kind, OutputRef, RootPath, Thunk, ToolLimits};
 
 /// One tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +190,8 @@ pub struct Plan {
     pub cacheable: bool,
     /// The tool is known to fail, and to leave nothing: a header is missing, or there is an `#error`.
     pub fails: bool,
+    /// Bounds on its thunks, in place of the user's.
+    pub limits: ToolLimits,
     /// What to call it in front of the user, as `gcc foo.o`.
     pub label: String,
     /// Whether the thunks are stages of one program's run.

@@ -14,6 +14,11 @@
 //! extra_files = ["/etc/protoc.conf"]    # files that it always reads
 //! extra_dirs = ["/usr/include/google"]  # directories that it always reads, whole
 //! cache = true                          # false: the result hangs on more (time, randomness)
+//! network = "none"                      # or "tenant" or "own": the network that it sees
+//! time_limit = "5m"                     # bounds on one run, in place of the user's
+//! memory_limit = "2G"
+//! output_limit = "100M"
+//! process_limit = 64
 //! ```
 //!
 //! **Operands** are the arguments that do not start with `-`, and all after `--`. Each must match a pattern of `inputs` or
@@ -23,6 +28,8 @@
 //! the same word. What the value names is said after a colon: `file` (which may be left out), `dir` (a directory; of
 //! one that is read all files are inputs, or with `dir:PATTERN` those whose names match), `update` (a file that is read if
 //! it is there, and written). Names in `flags` may be patterns.
+//!
+//! **`network`** makes thunks of their own: what a tool finds with one is not what it finds without.
 //!
 //! An argument that is matched by nothing makes the command run here; it is never guessed at. The command waits for its
 //! result, and whatever it writes is taken, so `outputs` and `output_flags` need to name only what must be there in the
@@ -80,10 +87,12 @@ impl User {
             inputs,
             outputs: outputs.iter().map(|path| (OutputName::from(path.as_str()), path.clone())).collect(),
             harvest: Harvest::Everything,
+            network: self.tool.network,
         };
         let shown = arguments.iter().find_map(line::Argument::shown).unwrap_or_default();
         let shown = Path::new(shown).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         Ok(Plan {
+            limits: self.tool.limits,
             // The tool alone knows what bits it gives them.
             outputs: Vec::new(),
             thunks: vec![(thunk, Kind::Other)],

@@ -11,6 +11,7 @@ use ggr_ir::{Attempt, Followed, Follower, Outcome, ReadyThunk, ThunkId};
 use super::record::{Finished, Origin, Pending, Record, Work, fault};
 use super::report::{AttemptReport, BuildEvent};
 use super::{Driver, Stash};
+use crate::backend::Refusal;
 use crate::scheduler::{Event, NodeId};
 
 /// The most thunks behind one.
@@ -52,7 +53,9 @@ impl Driver {
         durations.remembered(&pending.label, pending.kind)
     }
 
+    /// Nothing if a place that runs chains would not take it by itself.
     fn follower(&self, pending: &Pending) -> Option<Follower> {
+        Refusal::unless_plain(&pending.limits).ok()?;
         let thunk = match &pending.work {
             Work::Thunk(thunk) => thunk.resolve_some(|output| self.became(output)),
             Work::Packed(packed) => self.packer.unpack(packed).resolve_some(|output| self.became(output)),

@@ -6,7 +6,7 @@
 
 use std::hash::BuildHasher;
 
-use ggr_ir::{Command, Entry, Harvest, Object, OutputName, RootPath, Thunk};
+use ggr_ir::{Command, Entry, Harvest, Network, Object, OutputName, RootPath, Thunk};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,7 @@ struct Rest {
     command: Command,
     outputs: Vec<(OutputName, RootPath)>,
     harvest: Harvest,
+    network: Network,
 }
 
 impl Packer {
@@ -38,6 +39,7 @@ impl Packer {
             command: thunk.command.clone(),
             outputs: thunk.outputs.iter().map(|(name, path)| (name.clone(), path.clone())).collect(),
             harvest: thunk.harvest,
+            network: thunk.network,
         };
         let count = u32::try_from(thunk.inputs.len()).expect("inputs are numbered with 32 bits");
         let mut bytes = Vec::with_capacity(256 + 4 * thunk.inputs.len());
@@ -78,6 +80,7 @@ impl Packer {
                 .collect(),
             outputs: rest.outputs.into_iter().collect(),
             harvest: rest.harvest,
+            network: rest.network,
         }
     }
 
@@ -121,6 +124,7 @@ mod tests {
                 inputs: (0..300).map(header).chain(own).collect(),
                 outputs: BTreeMap::from([("/o".into(), path("/o")), ("/d".into(), path("/d"))]),
                 harvest: Harvest::Everything,
+                network: Network::Own,
             }
         };
         let mut packer = Packer::default();

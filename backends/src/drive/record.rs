@@ -135,10 +135,11 @@ pub(super) struct Pending {
 impl Pending {
     /// The job that it comes to.
     pub(super) fn job(&self, id: ThunkId, ready: ReadyThunk) -> Job {
+        let network = ready.network.or(self.limits.network);
         Job {
             id,
             thunk: Arc::new(ready),
-            limits: *self.limits,
+            limits: Limits { network, ..*self.limits },
             kind: self.kind,
             label: self.label.to_string(),
         }

@@ -26,9 +26,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::protocol::lambda::{MAX_INLINE, StoreAddress};
-use ggr_ir::{
-    Attempt, BlobId, Followed, Follower, InfraFailure, Job, Network, Object, ObjectStore, Outcome, Timings,
-};
+use ggr_ir::{Attempt, BlobId, Followed, Follower, InfraFailure, Job, Object, ObjectStore, Outcome, Timings};
 use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
@@ -167,9 +165,7 @@ impl Backend for LambdaBackend {
             return Err(Refusal::Unsupported(why.to_owned()));
         }
         let size: u64 = inputs(job).map(|id| id.size()).sum();
-        if job.limits.network != Network::None {
-            return Err(Refusal::Unsupported("a network for the program".to_owned()));
-        }
+        Refusal::unless_plain(&job.limits)?;
         if !self.remote && size > MAX_INLINE as u64 {
             return Err(Refusal::TooBig { what: "inputs", size, bound: MAX_INLINE as u64 });
         }

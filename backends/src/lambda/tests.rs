@@ -76,6 +76,7 @@ fn job() -> Job {
         inputs: Default::default(),
         outputs: Default::default(),
         harvest: Harvest::Declared,
+        network: ggr_ir::Network::None,
     };
     Job {
         id: thunk.id(),
@@ -278,6 +279,7 @@ fn follower() -> Follower {
         inputs: Default::default(),
         outputs: Default::default(),
         harvest: thunk.harvest,
+        network: thunk.network,
     };
     Follower { thunk: Arc::new(thunk), limits, kind, label }
 }

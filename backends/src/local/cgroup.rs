@@ -10,7 +10,7 @@ use std::time::Duration;
 use ggr_ir::repo::unique_name;
 
 /// What the names of groups begin with; the pid of their maker follows.
-const PREFIX: &str = "ggr-worker-";
+pub const PREFIX: &str = "ggr-worker-";
 
 /// A group whose last process has just been killed is busy for some milliseconds.
 const TRIES: u32 = 100;
@@ -29,8 +29,8 @@ pub struct Bounds {
 pub(super) struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {
-    /// Makes what can be made here.
-    pub(super) fn make(bounds: Bounds) -> Self {
+    /// Makes what can be made here. `user` is who the worker runs as: its sandboxes get groups of their own in it.
+    pub(super) fn make(bounds: Bounds, user: Option<u32>) -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let name = format!("{PREFIX}{}", unique_name());
@@ -50,6 +50,8 @@ impl Cgroup {
                     made.0.push(group.clone());
                 }
                 if there && fs::write(group.join(file), bound.to_string()).is_ok() {
+                    // The directory alone: the bounds in it stay ours. Without it thunks with bounds of their own are refused.
+                    let _ = std::os::unix::fs::chown(&group, user, user);
                     break;
                 }
             }
@@ -70,7 +72,7 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         for group in &self.0 {
             for _ in 0..TRIES {
-                if fs::remove_dir(group).is_ok() || !group.exists() {
+                if remove(group) || !group.exists() {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(5));
@@ -80,16 +82,38 @@ impl Drop for Cgroup {
 }
 
 /// Removes groups whose makers are gone.
-fn sweep(parent: &Path) {
+pub fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let maker =
             name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
         if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Removes a group with those of single sandboxes in it; whether it is gone.
+fn remove(group: &Path) -> bool {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             let _ = fs::remove_dir(entry.path());
         }
     }
+    fs::remove_dir(group).is_ok()
+}
+
+/// The group that this process may make others in which bound processes: its own, with version 1, or with version 2 where that
+/// hands its controller on (a group with processes in it may not, but for the topmost).
+pub fn processes_group() -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let handed_on = |group: &PathBuf| {
+        let list = fs::read_to_string(group.join("cgroup.subtree_control")).unwrap_or_default();
+        list.split_whitespace().any(|one| one == "pids")
+    };
+    one(&mounts, &own, "pids").or_else(|| two(&mounts, &own).filter(handed_on))
 }
 
 /// Our own group in the hierarchy of a controller of version 1.

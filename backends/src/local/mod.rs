@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
 use crate::jobserver::Jobserver;
-pub use cgroup::Bounds;
+pub use cgroup::{Bounds, PREFIX as GROUP_PREFIX, processes_group, sweep as sweep_groups};
 use shared::Shared;
 
 /// How a local pool is started.

@@ -91,7 +91,7 @@ impl Worker {
             process.uid(id).gid(id);
         }
         sys::die_with_parent(&mut process);
-        let cgroup = bounds.map(Cgroup::make);
+        let cgroup = bounds.map(|bounds| Cgroup::make(bounds, user));
         let child = process.spawn()?;
         if let Some(cgroup) = &cgroup {
             cgroup.add(child.id());

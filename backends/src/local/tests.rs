@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::{FutureExt, join_all};
 use ggr_ir::protocol::worker::{self, Hello, Request, Response};
 use ggr_ir::{
-    Attempt, BlobId, Command, Harvest, InfraFailure, Job, Kind, Limits, Outcome, OutputEntry, Reduction,
-    RootPath, Thunk, ThunkId, Timings, ToolFailure,
+    Attempt, BlobId, Command, Harvest, InfraFailure, Job, Kind, Limits, Network, Outcome, OutputEntry,
+    Reduction, RootPath, Thunk, ThunkId, Timings, ToolFailure,
 };
 
 use super::{LocalBackend, LocalOptions};
@@ -27,6 +27,7 @@ fn job(label: &str) -> Job {
         inputs: BTreeMap::new(),
         outputs: BTreeMap::from([("/o".into(), path("/o"))]),
         harvest: Harvest::Declared,
+        network: Network::None,
     };
     Job {
         id: ThunkId::synthetic(1),

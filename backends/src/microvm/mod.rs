@@ -305,6 +305,7 @@ impl Backend for MicrovmBackend {
     }
 
     fn accepts(&self, job: &Job) -> Result<(), Refusal> {
+        Refusal::unless_plain(&job.limits)?;
         let size = job.thunk.inputs.values().map(|entry| entry.object.size()).sum();
         let bound = self.options.image.machine.memory / 2;
         if size > bound { Err(Refusal::TooBig { what: "inputs", size, bound }) } else { Ok(()) }

@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     tasks: [AbortHandle; 3],
     /// What the service said of itself.
     pub(super) slots: u32,
+    /// Whether its jobs run in guests.
+    pub(super) guests: bool,
 }
 
 impl Connection {
@@ -73,8 +75,8 @@ impl Connection {
         let _ = out.send(worker::to_frame(&hello)).await;
         let frame = read_frame(&mut from, MAX_FRAME).await?;
         let frame = frame.ok_or_else(|| io::Error::other("it hangs up"))?;
-        let slots = match wire::from_service(&frame)? {
-            FromService::Welcome { version: VERSION, slots, .. } => slots,
+        let (slots, isolation) = match wire::from_service(&frame)? {
+            FromService::Welcome { version: VERSION, slots, isolation, .. } => (slots, isolation),
             FromService::Refused(why) => {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it refuses: {why}")));
             }
@@ -100,6 +102,7 @@ impl Connection {
             sending: AsyncMutex::default(),
             tasks: [writer, reader.abort_handle(), pinger.abort_handle()],
             slots,
+            guests: isolation == "microvm",
         })
     }
 

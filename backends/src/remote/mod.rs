@@ -65,6 +65,8 @@ pub struct RemoteOptions {
 pub struct RemoteBackend {
     inner: Arc<Inner>,
     slots: usize,
+    /// Whether its jobs run in guests.
+    guests: bool,
     permits: Semaphore,
     ahead: mpsc::Sender<Ahead>,
     task: AbortHandle,
@@ -117,7 +119,7 @@ impl RemoteBackend {
         let connection = Connection::open(&options, Some(shelf))
             .await
             .map_err(|e| format!("`{}`: {e}", options.address))?;
-        let slots = (connection.slots as usize).max(1);
+        let (slots, guests) = ((connection.slots as usize).max(1), connection.guests);
         let link = Link { connection: Arc::new(connection), failed: None };
         let has = Arc::<Has>::default();
         peers.join(options.address.clone(), Arc::clone(&has));
@@ -125,7 +127,7 @@ impl RemoteBackend {
         let inner = Arc::new(Inner { options, store, has, peers, deaf: Mutex::default(), link });
         let (ahead, todo) = mpsc::channel(AHEAD);
         let task = tokio::spawn(Arc::clone(&inner).work_ahead(todo)).abort_handle();
-        Ok(Self { inner, slots, permits: Semaphore::new(slots), ahead, task })
+        Ok(Self { inner, slots, guests, permits: Semaphore::new(slots), ahead, task })
     }
 
     async fn attempt(&self, job: &Job, received: Instant) -> Result<Attempt, InfraFailure> {
@@ -275,8 +277,8 @@ impl Backend for RemoteBackend {
         let _ = self.ahead.try_send(Ahead { program: program.clone(), inputs });
     }
 
-    fn accepts(&self, _: &Job) -> Result<(), Refusal> {
-        Ok(())
+    fn accepts(&self, job: &Job) -> Result<(), Refusal> {
+        if self.guests { Refusal::unless_plain(&job.limits) } else { Ok(()) }
     }
 
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Attempt> {

@@ -18,6 +18,7 @@ mod place;
 mod pools;
 mod tenants;
 mod tokens;
+mod turns;
 mod visit;
 pub(crate) mod wire;
 
@@ -32,7 +33,6 @@ use std::time::{Duration, Instant, SystemTime};
 use ggr_ir::protocol::service::Status;
 use ggr_ir::{Attempt, InfraFailure, Job, Outcome};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -46,6 +46,7 @@ use tenants::Tenants;
 pub use tenants::{Sharing, Tenant};
 use tokens::Identity;
 pub use tokens::{Tokens, TokensError};
+use turns::Turns;
 use visit::attempt;
 
 /// The tenant of the user who runs the service, over a Unix socket.
@@ -102,7 +103,7 @@ struct Shared {
     tenants: Tenants,
     pools: Arc<Pools>,
     slots: usize,
-    permits: Semaphore,
+    turns: Arc<Turns>,
     drain: Drain,
     instance: u64,
     began: Instant,
@@ -182,7 +183,7 @@ impl Service {
             tenants,
             pools: Arc::new(Pools::new(isolation, slots, memory)),
             slots,
-            permits: Semaphore::new(slots),
+            turns: Turns::new(slots),
             drain: Drain::new(),
             instance: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
             began: Instant::now(),
@@ -352,9 +353,9 @@ impl Shared {
     async fn attempt(&self, tenant: &Arc<Tenant>, mut job: Job) -> Attempt {
         let received = Instant::now();
         job.limits.wall = job.limits.wall.min(LONGEST);
-        let permit = {
+        let turn = {
             let _waiting = Count::up(&self.waiting);
-            self.permits.acquire().await.expect("the semaphore is never closed")
+            self.turns.take(&tenant.name).await
         };
         let queued = received.elapsed();
         let _running = Count::up(&self.running);
@@ -368,7 +369,7 @@ impl Shared {
             lost.iter().for_each(|id| tenant.store.forget(*id));
         }
         attempt.timings.queued += queued;
-        drop((lent, permit));
+        drop((lent, turn));
         self.answered.fetch_add(1, Ordering::Relaxed);
         attempt
     }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use ggr_ir::{Attempt, Job};
+use ggr_ir::{Attempt, InfraFailure, Job, Outcome};
 use tokio::time::Duration;
 
 use super::tenants::Tenant;
+use super::visit::attempt;
 use crate::backend::Backend;
 use crate::local::{Bounds, LocalBackend, LocalOptions};
 use crate::microvm::MicrovmBackend;
@@ -94,7 +95,11 @@ impl Place {
     pub(super) async fn run(&self, job: &Job) -> Attempt {
         match self {
             Self::Sandbox(local) => local.run(job).await,
-            Self::Guests(guests) => guests.run(job).await,
+            Self::Guests(guests) => match guests.accepts(job) {
+                Ok(()) => guests.run(job).await,
+                // Its client asks first; this one has not.
+                Err(refusal) => attempt(Outcome::Infra(InfraFailure::Sandbox(refusal.to_string()))),
+            },
         }
     }
 

@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use ggr_backends::bench;
-use ggr_shim::bench::sleepers;
+use ggr_shim::bench::{Slept, sleepers};
 use serde_json::json;
 
 use super::Context;
@@ -53,6 +53,9 @@ enum What {
         /// Through a `ggr worker serve` that is started for it
         #[arg(long)]
         service: bool,
+        /// While they sleep, kill so many of the service's workers
+        #[arg(long, value_name = "N", default_value_t = 0, requires = "service")]
+        restarts: u64,
     },
     Launcher(launcher::Args),
     Locality(locality::Args),
@@ -70,7 +73,8 @@ enum What {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     match &args.what {
         What::Scale { thunks } => scale(context, *thunks),
-        What::Sleep { sleepers, time, service } => sleep(context, *sleepers, time, *service),
+        What::Sleep { sleepers, time, service: false, .. } => sleep(context, *sleepers, time),
+        What::Sleep { sleepers, time, restarts, .. } => sleep_served(context, *sleepers, time, *restarts),
         What::Launcher(args) => launcher::run(context, args),
         What::Locality(args) => locality::run(context, args),
         What::Model(args) => model::run(context, args),
@@ -118,25 +122,45 @@ fn scale(context: &Context, thunks: u64) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sleep(context: &Context, count: u64, time: &str, service: bool) -> Result<ExitCode, Error> {
+fn sleep(context: &Context, count: u64, time: &str) -> Result<ExitCode, Error> {
     let repo = context.repository_or_new()?;
-    let slept = match service {
-        true => crate::run::runtime()?.block_on(service::sleepers(repo.root(), count, time)),
-        false => sleepers(&mut worker(count, repo.root()), repo.root(), count, time),
-    };
+    let slept = sleepers(&mut worker(count, repo.root()), repo.root(), count, time);
     let slept = slept.map_err(|source| Error::Host { doing: format!("run {count} sleepers"), source })?;
+    tell_sleep(context, (count, time), &slept, None)
+}
+
+fn sleep_served(context: &Context, count: u64, time: &str, restarts: u64) -> Result<ExitCode, Error> {
+    let repo = context.repository_or_new()?;
+    let served = crate::run::runtime()?.block_on(service::sleepers(repo.root(), count, time, restarts));
+    let served = served.map_err(|source| Error::Host { doing: format!("run {count} sleepers"), source })?;
+    tell_sleep(context, (count, time), &served.slept, Some(&served))
+}
+
+fn tell_sleep(
+    context: &Context,
+    (count, time): (u64, &str),
+    slept: &Slept,
+    served: Option<&service::Served>,
+) -> Result<ExitCode, Error> {
+    let (restarts, again) = served.map_or((0, 0), |served| (served.restarts, served.again));
     if context.json.is_some() {
         context.print_json(&json!({
             "sleepers": count,
             "seconds": slept.all.as_secs_f64(),
             "overhead_us": slept.overhead.as_micros() as u64,
+            "restarts": restarts,
+            "again": again,
         }))?;
-    } else {
-        context.print(&format!(
-            "{count} × `sleep {time}`, each in a sandbox of its own: {} in all, {} ms of sandbox each (median)\n",
-            seconds(slept.all),
-            slept.overhead.as_micros() as f64 / 1000.0
-        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    context.print(&format!(
+        "{count} × `sleep {time}`, each in a sandbox of its own: {} in all, {} ms of sandbox each (median)\n",
+        seconds(slept.all),
+        slept.overhead.as_micros() as f64 / 1000.0
+    ))?;
+    if restarts > 0 {
+        context
+            .print(&format!("{restarts} workers were killed meanwhile, {again} sleepers were run again\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -146,6 +146,7 @@ mod tests {
             inputs: inputs.iter().map(|(at, text)| (path(at), entry(text))).collect(),
             outputs: BTreeMap::new(),
             harvest: Harvest::Declared,
+            network: ggr_ir::Network::None,
         }
     }
 

@@ -3,11 +3,13 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use ggr_ir::units::duration;
+
 use super::error::ConfigError;
 use super::layers::Config;
 use super::value::{
     Addresses, ByteSize, Intercept, Isolation, Mode, NetworkClass, Origin, Places, Raw, Sourced, Span,
-    Staging, StoreMode, StorePlace, When, WorkerPlacement, parse_duration,
+    Staging, StoreMode, StorePlace, When, WorkerPlacement,
 };
 use crate::capture::Selection;
 
@@ -143,7 +145,7 @@ pub(crate) static KEYS: &[Key] = &[
         field!(lambda_store, |raw| Some(raw.text().filter(|text| text.starts_with("s3://") || text.starts_with('/'))?.to_owned()), |value| value.clone().unwrap_or_else(|| "none".to_owned()))),
     key!("lambda-timeout", Some("GGR_LAMBDA_TIMEOUT"), None, SAFE,
         "time limit of a function", "a duration from `1m` to `15m`",
-        field!(lambda_timeout, |raw| parse_duration(raw.text()?).filter(|limit| (60..=900).contains(&limit.as_secs()))?, |value| format!("{} s", value.as_secs()))),
+        field!(lambda_timeout, |raw| duration(raw.text()?).filter(|limit| (60..=900).contains(&limit.as_secs()))?, |value| format!("{} s", value.as_secs()))),
     key!("lambda-tmp", Some("GGR_LAMBDA_TMP"), None, SAFE,
         "size of a function's /tmp, in MB; beyond 512 it costs", "a whole number from 512 to 10240",
         field!(lambda_tmp, |raw| whole(raw.text()?, 512, 10240)?, |value| value.to_string())),
@@ -165,6 +167,9 @@ pub(crate) static KEYS: &[Key] = &[
     key!("output-limit", None, None, SAFE,
         "bytes that a thunk may leave behind; 0 for no limit", "a size such as `8G`",
         field!(output_limit, |raw| ByteSize::parse(raw.text()?)?, |value| value.to_string())),
+    key!("process-limit", None, None, SAFE,
+        "processes and threads of a thunk; 0 for no limit", "a whole number",
+        field!(process_limit, |raw| raw.text()?.parse::<u64>().ok()?, |value| value.to_string())),
     key!("progress", Some("GGR_PROGRESS"), Some("--progress"), SAFE,
         "the line that shows how far the build is", "`auto`, `always` or `never`",
         field!(progress, |raw| When::parse(raw.text()?)?, |value| value.word().to_owned())),
@@ -188,10 +193,10 @@ pub(crate) static KEYS: &[Key] = &[
         field!(store_mode, |raw| StoreMode::parse(raw.text()?)?, |value| value.word().to_owned())),
     key!("store-wait", Some("GGR_STORE_WAIT"), None, UNSAFE,
         "how long a build that has ended waits for its uploads", "a duration such as `60s`",
-        field!(store_wait, |raw| parse_duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),
+        field!(store_wait, |raw| duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),
     key!("time-limit", None, None, SAFE,
         "wall clock of one try at a thunk", "a duration such as `15m`",
-        field!(time_limit, |raw| parse_duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),
+        field!(time_limit, |raw| duration(raw.text()?)?, |value| format!("{} s", value.as_secs()))),
     key!("trace-out", Some("GGR_TRACE_OUT"), Some("--trace-out"), UNSAFE,
         "write a Chrome trace of the build to this file", "a path",
         field!(trace_out, |raw| Some(raw.path()), |value| path(value.as_deref(), "none"))),

@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) network: Sourced<NetworkClass>,
     /// Bytes that a thunk may leave behind; 0 for no limit.
     pub(crate) output_limit: Sourced<ByteSize>,
+    /// Processes and threads of a thunk; 0 for no limit.
+    pub(crate) process_limit: Sourced<u64>,
     /// The progress line.
     pub(crate) progress: Sourced<When>,
     /// Print nothing of ggr's own but errors.
@@ -145,6 +147,7 @@ impl Config {
             mode: Sourced::default_of(Mode::Lazy),
             network: Sourced::default_of(NetworkClass::None),
             output_limit: Sourced::default_of(ByteSize(limits.output)),
+            process_limit: Sourced::default_of(limits.processes),
             progress: Sourced::default_of(When::Auto),
             quiet: Sourced::default_of(false),
             slots: Sourced::default_of(slots),
@@ -238,6 +241,7 @@ impl Config {
             wall: self.time_limit.value,
             memory: self.memory_limit.value.0,
             output: self.output_limit.value.0,
+            processes: self.process_limit.value,
             network: self.network.value.class(),
         }
     }

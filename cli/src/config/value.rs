@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ggr_backends::locality::Placement;
 use ggr_backends::service::Address;
 use ggr_backends::store::shared;
+use ggr_ir::units::{self, UNITS};
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -355,22 +355,10 @@ words! {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
-/// Binary units, small to large.
-const UNITS: &[(&str, u32)] = &[("K", 10), ("M", 20), ("G", 30), ("T", 40)];
-
 impl ByteSize {
     /// Reads a size; letters in either case, `B` or `iB` at the end or not.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let upper = text.trim().to_ascii_uppercase();
-        let digits = upper.trim_end_matches("IB").trim_end_matches('B').trim_end();
-        let (number, shift) = UNITS
-            .iter()
-            .find_map(|(unit, shift)| Some((digits.strip_suffix(unit)?, *shift)))
-            .unwrap_or((digits, 0));
-        let number: f64 = number.trim_end().parse().ok()?;
-        let bytes = number * f64::from(shift).exp2();
-        // Beyond 2^63 the conversion would saturate silently.
-        (bytes.is_finite() && (0.0..9.2e18).contains(&bytes)).then_some(Self(bytes as u64))
+        units::size(text).map(Self)
     }
 }
 
@@ -382,19 +370,6 @@ impl fmt::Display for ByteSize {
         let whole = self.0 as f64 / f64::from(*shift).exp2();
         if whole.fract() == 0.0 { write!(f, "{whole} {unit}iB") } else { write!(f, "{whole:.1} {unit}iB") }
     }
-}
-
-/// Reads a duration: a whole number and `s`, `m` or `h`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    number.trim_end().parse::<u64>().ok()?.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs)
 }
 
 /// A place in a text.
@@ -417,6 +392,8 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -463,10 +440,10 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit() {
-        assert_eq!(parse_duration("15m"), Some(Duration::from_secs(900)));
-        assert_eq!(parse_duration("2 h"), Some(Duration::from_secs(7200)));
+        assert_eq!(units::duration("15m"), Some(Duration::from_secs(900)));
+        assert_eq!(units::duration("2 h"), Some(Duration::from_secs(7200)));
         for bad in ["", "15", "m", "-1s", "0s", "1d", "é"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
+            assert_eq!(units::duration(bad), None, "{bad}");
         }
     }
 

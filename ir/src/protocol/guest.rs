@@ -15,7 +15,7 @@ use crate::hash::BlobId;
 use crate::job::Job;
 
 /// The version of this protocol, exchanged in [`FromGuest::Hello`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest frame that a reader takes, in bytes: a failed program's two streams of 16 MiB, and room.
 pub const MAX_FRAME: u32 = 48 << 20;

@@ -21,7 +21,7 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this protocol, exchanged in [`Hello`] and [`FromService::Welcome`].
-/// 2: [`ToService::Gather`], and what a pool owes to a build's announcements.
+/// 2: [`ToService::Gather`], what a pool owes to a build's announcements, and whether jobs run in guests.
 pub const VERSION: u32 = 2;
 
 /// The longest frame that a reader takes, in bytes: a failed program's two streams of 16 MiB, and room.

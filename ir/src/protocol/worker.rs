@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::job::{Attempt, Job};
 
 /// The version of this protocol, exchanged in [`Hello`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest frame that a reader takes, in bytes.
 pub const MAX_FRAME: u32 = 256 << 20;

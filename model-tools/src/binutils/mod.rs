@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ggr_ir::{Command, Harvest, Kind, OutputName, OutputRef, RootPath, Thunk};
+use ggr_ir::{Command, Harvest, Kind, Network, OutputName, OutputRef, RootPath, Thunk, ToolLimits};
 
 use crate::gcc::response;
 use crate::inputs::InputSet;
@@ -221,6 +221,7 @@ impl<'a> Draft<'a> {
                 .map(|(path, _)| (OutputName::from(path.as_str()), path.clone()))
                 .collect(),
             harvest: if self.deferrable { Harvest::Declared } else { Harvest::Everything },
+            network: Network::None,
         };
         let id = thunk.id();
         let planned = |(path, permissions): (RootPath, u32)| PlannedOutput {
@@ -229,6 +230,7 @@ impl<'a> Draft<'a> {
             permissions,
         };
         Ok(Box::new(Plan {
+            limits: ToolLimits::default(),
             outputs: self.outputs.into_iter().map(planned).collect(),
             thunks: vec![(thunk, kind)],
             written: Vec::new(),

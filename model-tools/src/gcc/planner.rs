@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ggr_ir::{Command, Harvest, Kind, OutputName, OutputRef, RootPath, Thunk};
+use ggr_ir::{Command, Harvest, Kind, Network, OutputName, OutputRef, RootPath, Thunk, ToolLimits};
 
 use super::Gcc;
 use super::call::{self, Call, LinkArg, Source};
@@ -288,6 +288,7 @@ impl<'a> Planner<'a> {
                 .map(|path| (OutputName::from(path.as_str()), path.clone()))
                 .collect(),
             harvest: if deferrable { Harvest::Declared } else { Harvest::Everything },
+            network: Network::None,
         };
         let id = thunk.id();
         let output = |path: &RootPath| OutputRef { thunk: id, name: OutputName::from(path.as_str()) };
@@ -297,6 +298,7 @@ impl<'a> Planner<'a> {
             self.gcc.linkers.promise(output(&first.path), linked.facts);
         }
         Ok(Plan {
+            limits: ToolLimits::default(),
             outputs: self
                 .outputs
                 .iter()

@@ -15,7 +15,8 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Mutex;
 
 use ggr_ir::{
-    Command, Entry, Harvest, Kind, Mode as FileMode, Object, OutputName, OutputRef, RootPath, Thunk,
+    Command, Entry, Harvest, Kind, Mode as FileMode, Network, Object, OutputName, OutputRef, RootPath, Thunk,
+    ToolLimits,
 };
 use rustc_hash::FxHashMap;
 
@@ -139,6 +140,7 @@ impl Stager<'_> {
         let assemble = assemble.map_err(|reason| reason.to_string())?;
         let last = OutputRef { thunk: assemble.id(), name: output.output.name.clone() };
         Ok(Plan {
+            limits: ToolLimits::default(),
             thunks: vec![
                 (preprocess, Kind::Preprocess),
                 (compile, Kind::Compile),
@@ -280,7 +282,7 @@ fn made_by(stage: &Thunk, path: &RootPath) -> Entry<Object> {
 
 fn thunk(command: Command, inputs: BTreeMap<RootPath, Entry<Object>>, output: &RootPath) -> Thunk {
     let outputs = [(OutputName::from(output.as_str()), output.clone())].into();
-    Thunk { command, inputs, outputs, harvest: Harvest::Declared }
+    Thunk { command, inputs, outputs, harvest: Harvest::Declared, network: Network::None }
 }
 
 fn is_depfile(meaning: Meaning) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ggr_ir::{Network, ToolLimits, units};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -38,6 +39,8 @@ pub struct UserTool {
     pub(super) extra_files: Vec<PathBuf>,
     pub(super) extra_dirs: Vec<PathBuf>,
     pub(super) cache: bool,
+    pub(super) network: Network,
+    pub(super) limits: ToolLimits,
 }
 
 /// A mistake in a description.
@@ -84,6 +87,11 @@ struct Table {
     extra_dirs: Vec<Spanned<String>>,
     #[serde(default = "yes")]
     cache: bool,
+    network: Option<Spanned<String>>,
+    time_limit: Option<Spanned<String>>,
+    memory_limit: Option<Spanned<String>>,
+    output_limit: Option<Spanned<String>>,
+    process_limit: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -137,6 +145,13 @@ impl Reader<'_> {
         if name.is_empty() || name.contains('/') {
             return Err(self.error(at, format!("`name` must be a file's name, not `{name}`")));
         }
+        let network = self.value("network", table.network, Network::named, "`none`, `tenant` or `own`")?;
+        let limits = ToolLimits {
+            wall: self.value("time_limit", table.time_limit, units::duration, "a duration such as `5m`")?,
+            memory: self.value("memory_limit", table.memory_limit, units::size, "a size such as `2G`")?,
+            output: self.value("output_limit", table.output_limit, units::size, "a size such as `2G`")?,
+            processes: table.process_limit,
+        };
         let mut value_flags = Vec::new();
         for (key, list, written) in
             [("input_flags", table.input_flags, false), ("output_flags", table.output_flags, true)]
@@ -163,7 +178,24 @@ impl Reader<'_> {
             extra_files: beside(table.extra_files),
             extra_dirs: beside(table.extra_dirs),
             cache: table.cache,
+            network: network.unwrap_or_default(),
+            limits,
         })
+    }
+
+    /// Reads a value that is a word.
+    fn value<T>(
+        &self,
+        key: &str,
+        value: Option<Spanned<String>>,
+        read: impl Fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Result<Option<T>, UserError> {
+        let Some(value) = value else { return Ok(None) };
+        let at = value.span().start;
+        let text = value.into_inner();
+        let wrong = || self.error(at, format!("`{key}` is {expected}, not `{text}`"));
+        read(&text).ok_or_else(wrong).map(Some)
     }
 
     fn value_flag(&self, key: &str, flag: Spanned<String>, written: bool) -> Result<ValueFlag, UserError> {

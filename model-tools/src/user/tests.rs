@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+use ggr_ir::{Limits, Network, ToolLimits};
 
 use super::describe::UserTool;
 use super::line::{self, Argument};
@@ -48,6 +51,14 @@ fn a_mistake_is_named_with_its_line_and_key() {
     check("[[tool]]\nname = \"a\"\ninput_flags = [\"-I:update\"]\n", "ggr.toml:3: ", "`input_flags`");
     check("[[tool]]\nname = \"a\"\nenv = [\"A=1\"]\n", "ggr.toml:3: ", "`env`");
     check("[[tool]]\nname = \"a\"\n[[tool]]\nname = \"a\"\n", "ggr.toml:4: ", "twice");
+    check(
+        "[[tool]]\nname = \"a\"\nnetwork = \"host\"\n",
+        "ggr.toml:3: ",
+        "`network` is `none`, `tenant` or `own`, not `host`",
+    );
+    check("[[tool]]\nname = \"a\"\ntime_limit = \"5 days\"\n", "ggr.toml:3: ", "`time_limit`");
+    check("[[tool]]\nname = \"a\"\n\nmemory_limit = \"much\"\n", "ggr.toml:4: ", "`memory_limit`");
+    check("[[tool]]\nname = \"a\"\nprocess_limit = \"many\"\n", "ggr.toml:3: ", "u64");
     check("[[tool]\n", "ggr.toml:1: ", "");
 }
 
@@ -55,6 +66,23 @@ fn a_mistake_is_named_with_its_line_and_key() {
 fn other_keys_of_the_file_are_somebody_else_s() {
     assert_eq!(UserTool::read_all(Path::new("ggr.toml"), "slots = 2\n[backend]\nx = 1\n"), Ok(Vec::new()));
     assert_eq!(tool(PROTOC).name(), "protoc");
+}
+
+#[test]
+fn a_network_and_bounds_are_those_of_the_description() {
+    let plain = tool("[[tool]]\nname = \"a\"\n");
+    assert_eq!((plain.network, plain.limits), (Network::None, ToolLimits::default()));
+    let text = "[[tool]]\nname = \"a\"\nnetwork = \"own\"\ntime_limit = \"5m\"\nmemory_limit = \"2G\"\n\
+                output_limit = \"1M\"\nprocess_limit = 64\n";
+    let bound = tool(text);
+    assert_eq!(bound.network, Network::Own);
+    let limits = Limits { wall: Duration::from_secs(1), ..Limits::default() };
+    let limits = bound.limits.over(limits);
+    assert_eq!(
+        limits,
+        Limits { wall: Duration::from_secs(300), memory: 2 << 30, output: 1 << 20, processes: 64, ..limits }
+    );
+    assert_eq!(plain.limits.over(limits), limits);
 }
 
 #[test]

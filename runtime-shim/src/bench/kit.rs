@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command as Process;
 
-use ggr_ir::{BlobId, Command, Entry, Harvest, Mode, OutputName, ReadyThunk, RootPath};
+use ggr_ir::{BlobId, Command, Entry, Harvest, Mode, Network, OutputName, ReadyThunk, RootPath};
 
 use crate::blobs::Blobs;
 
@@ -124,7 +124,7 @@ impl Kit {
     /// A thunk over what was collected. Outputs are named by their path.
     pub fn thunk(&self, command: Command, outputs: &[&str], harvest: Harvest) -> ReadyThunk {
         let outputs = outputs.iter().map(|text| (OutputName::from(*text), root_path(text))).collect();
-        ReadyThunk { command, inputs: self.inputs.clone(), outputs, harvest }
+        ReadyThunk { command, inputs: self.inputs.clone(), outputs, harvest, network: Network::None }
     }
 
     fn add(&mut self, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {

@@ -41,6 +41,8 @@ pub(crate) struct Start {
     pub memory: u64,
     /// Bytes that one file may have; 0 for no bound.
     pub file_size: u64,
+    /// Processes and threads that the sandbox may have beside its first one; 0 for no bound.
+    pub processes: u64,
     /// The network that the program sees.
     pub network: Network,
 }

@@ -16,6 +16,7 @@
 
 mod dev;
 mod filter;
+mod groups;
 mod init;
 pub(crate) mod message;
 mod networks;

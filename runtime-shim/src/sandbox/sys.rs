@@ -114,6 +114,11 @@ pub(crate) fn default_signals() {
         // SAFETY: SIG_DFL needs no handler. Signals that may not be changed are refused by the kernel, which is fine.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    unblock_signals();
+}
+
+/// Unblocks all signals.
+pub(crate) fn unblock_signals() {
     // SAFETY: the set is initialised by `sigemptyset` before it is read.
     unsafe {
         let mut set = std::mem::zeroed();

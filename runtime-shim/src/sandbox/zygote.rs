@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal};
 
+use super::groups::Groups;
 use super::message::{MAX_REPORT, Order, Report, Start};
 use super::networks::{Joined, Networks};
 use super::sys::{self, Cloned};
@@ -122,16 +123,20 @@ pub(super) fn send(to: BorrowedFd<'_>, report: &Report) {
 /// The zygote's life; never returns into the worker's code, not by a panic either.
 fn live(dir: &Path, marks: Marks, orders: UnixStream, reports: OwnedFd) -> ! {
     let lived = std::panic::catch_unwind(|| match set_up(dir, &orders, &reports) {
-        Ok(signals) => {
+        Ok((signals, groups)) => {
             send(reports.as_fd(), &Report::Ready);
-            serve(&orders, &reports, &signals, marks)
+            serve(&orders, &reports, &signals, marks, groups)
         }
         Err((what, error)) => send(reports.as_fd(), &Report::Broken(format!("{what}: {error}"))),
     });
     sys::exit_now(i32::from(lived.is_err()))
 }
 
-fn set_up(dir: &Path, orders: &UnixStream, reports: &OwnedFd) -> Result<OwnedFd, (&'static str, io::Error)> {
+fn set_up(
+    dir: &Path,
+    orders: &UnixStream,
+    reports: &OwnedFd,
+) -> Result<(OwnedFd, Groups), (&'static str, io::Error)> {
     sys::close_all_but(&mut [orders.as_raw_fd(), reports.as_raw_fd()]);
     let step = |what| move |errno: rustix::io::Errno| (what, io::Error::from(errno));
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("prctl"))?;
@@ -145,14 +150,19 @@ fn set_up(dir: &Path, orders: &UnixStream, reports: &OwnedFd) -> Result<OwnedFd,
     rustix::process::setsid().map_err(step("setsid"))?;
     rustix::system::sethostname(b"ggr").map_err(step("sethostname"))?;
     rustix::process::umask(rustix::fs::Mode::empty());
+    let name = dir.file_name().unwrap_or_default();
+    let groups = Groups::find(&name.to_string_lossy());
     view::enter(dir).map_err(|(what, errno)| (what, errno.into()))?;
-    sys::child_signals().map_err(|e| ("signalfd", e))
+    // Once here and not in each sandbox, which inherits both.
+    init::bound_capabilities().map_err(step("dropping capabilities"))?;
+    sys::default_signals();
+    sys::child_signals().map(|signals| (signals, groups)).map_err(|e| ("signalfd", e))
 }
 
 /// Forks sandboxes until the orders end.
-fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks) {
+fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks, groups: Groups) {
     let mut running = HashMap::new();
-    let mut networks = Networks::default();
+    let mut means = Means { networks: Networks::default(), groups };
     loop {
         let mut ready = [PollFd::new(orders, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut ready, None) {
@@ -162,11 +172,11 @@ fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks
         }
         let (ordered, ended) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
         if ended {
-            reap(reports, signals, &mut running, &mut networks);
+            reap(reports, signals, &mut running, &mut means);
         }
         if ordered {
             match wire::read::<Order>(orders) {
-                Ok(Some(Order::Start(start))) => fork(&start, reports, marks, &mut running, &mut networks),
+                Ok(Some(Order::Start(start))) => fork(&start, reports, marks, &mut running, &mut means),
                 Ok(Some(Order::Kill(seq))) => kill(seq, &running),
                 Ok(None) | Err(_) => return,
             }
@@ -174,10 +184,25 @@ fn serve(orders: &UnixStream, reports: &OwnedFd, signals: &OwnedFd, marks: Marks
     }
 }
 
-/// The sandboxes that run, by the pid of their first process.
-type Running = HashMap<i32, (u64, Joined)>;
+/// What sandboxes are given of the zygote's.
+struct Means {
+    networks: Networks,
+    groups: Groups,
+}
 
-fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut Running, networks: &mut Networks) {
+/// A sandbox that runs.
+struct Sandbox {
+    seq: u64,
+    joined: Joined,
+    /// Whether it has a control group of its own.
+    grouped: bool,
+}
+
+/// The sandboxes that run, by the pid of their first process.
+type Running = HashMap<i32, Sandbox>;
+
+fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut Running, means: &mut Means) {
+    let Means { networks, groups } = means;
     let refuse = |why: String| {
         send(reports.as_fd(), &Report::refused(start.seq, why));
         send(reports.as_fd(), &Report::Gone { seq: start.seq });
@@ -193,10 +218,18 @@ fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut Running, n
                 send(reports.as_fd(), &Report::refused(start.seq, why));
                 sys::exit_now(1);
             }
+            if let Err(error) = groups.enter(start) {
+                send(
+                    reports.as_fd(),
+                    &Report::refused(start.seq, format!("bounding its processes: {error}")),
+                );
+                sys::exit_now(1);
+            }
             init::run(start, reports.as_fd(), marks)
         }
         Ok(Cloned::Parent(pid)) => {
-            running.insert(pid, (start.seq, joined));
+            let grouped = start.processes > 0;
+            running.insert(pid, Sandbox { seq: start.seq, joined, grouped });
             networks.refill();
         }
         Err(error) => {
@@ -206,19 +239,22 @@ fn fork(start: &Start, reports: &OwnedFd, marks: Marks, running: &mut Running, n
     }
 }
 
-fn reap(reports: &OwnedFd, signals: &OwnedFd, running: &mut Running, networks: &mut Networks) {
+fn reap(reports: &OwnedFd, signals: &OwnedFd, running: &mut Running, means: &mut Means) {
     // Emptied first: a child that ends during the loop below makes it readable again.
     let _ = rustix::io::read(signals, &mut [0u8; 1024]);
     while let Ok(Some((pid, _))) = sys::wait_any(false) {
-        if let Some((seq, joined)) = running.remove(&pid) {
-            networks.leave(&joined);
+        if let Some(Sandbox { seq, joined, grouped }) = running.remove(&pid) {
+            means.networks.leave(&joined);
+            if grouped {
+                means.groups.leave(seq);
+            }
             send(reports.as_fd(), &Report::Gone { seq });
         }
     }
 }
 
 fn kill(seq: u64, running: &Running) {
-    let Some((&pid, _)) = running.iter().find(|(_, (other, _))| *other == seq) else { return };
+    let Some((&pid, _)) = running.iter().find(|(_, sandbox)| sandbox.seq == seq) else { return };
     if let Some(pid) = Pid::from_raw(pid) {
         // It is our child and not yet waited for: the number cannot be another process's.
         let _ = rustix::process::kill_process(pid, Signal::KILL);

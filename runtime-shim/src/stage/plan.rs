@@ -156,6 +156,7 @@ mod tests {
                 .collect(),
             outputs: outputs.iter().map(|text| (OutputName::from(*text), path(text))).collect(),
             harvest: Harvest::Everything,
+            network: ggr_ir::Network::None,
         })
     }
 

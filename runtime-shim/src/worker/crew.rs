@@ -251,6 +251,7 @@ fn start(task: &Task, plan: &Plan, root: u64, scratch: &Path) -> Start {
         dir: command.dir.as_str().to_owned(),
         memory: limits.memory,
         file_size: limits.output,
+        processes: limits.processes,
         network: limits.network,
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn serve(
             waiting: VecDeque::new(),
             free: (0..options.slots.max(1)).collect(),
             open: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             answered: BTreeMap::new(),
         };
         // The crew ends when its queue is dropped, with the desk.
@@ -99,6 +100,8 @@ struct Desk<'a> {
     waiting: VecDeque<(u64, Job, Instant)>,
     free: BTreeSet<u32>,
     open: BTreeMap<u64, Open>,
+    /// When which of them is late, the first first.
+    deadlines: BTreeSet<(Instant, u64)>,
     /// Those that wait for their sandbox to go.
     answered: BTreeMap<u64, Box<Staged>>,
 }
@@ -125,10 +128,9 @@ enum Stage {
 impl Desk<'_> {
     fn run(&mut self, events: &Receiver<Event>) -> Result<(), WorkerError> {
         loop {
-            let deadline = self.open.values().filter_map(|open| open.deadline).min();
-            let event = match deadline {
+            let event = match self.deadlines.first() {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
+                Some((at, _)) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match event {
                 Ok(Event::Request(None)) => return Ok(()),
@@ -152,6 +154,7 @@ impl Desk<'_> {
             Event::Staged(staged) => {
                 if let Some(open) = self.open.get_mut(&staged.task.seq) {
                     open.deadline = Instant::now().checked_add(staged.task.job.limits.wall);
+                    self.deadlines.extend(open.deadline.map(|at| (at, staged.task.seq)));
                     open.at = Stage::Running(staged);
                 }
             }
@@ -188,16 +191,19 @@ impl Desk<'_> {
     }
 
     fn stop_late(&mut self, now: Instant) {
-        let late = |open: &Open| open.deadline.is_some_and(|deadline| deadline <= now);
-        let late: Vec<u64> = self.open.iter().filter(|(_, open)| late(open)).map(|(seq, _)| *seq).collect();
-        for seq in late {
+        while let Some(&(at, seq)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
             self.stop(seq, Cause::Deadline);
         }
     }
 
     fn stop(&mut self, seq: u64, cause: Cause) {
         let Some(open) = self.open.get_mut(&seq) else { return };
-        open.deadline = None;
+        if let Some(at) = open.deadline.take() {
+            self.deadlines.remove(&(at, seq));
+        }
         let stop = open.stop.clone();
         self.shared.order(&Order::Kill(seq), || {
             stop.set(cause);
@@ -226,7 +232,9 @@ impl Desk<'_> {
     /// Gives a job that runs to the crew, to be harvested and answered.
     fn harvest(&mut self, seq: u64, end: End) {
         let Some(open) = self.open.get_mut(&seq) else { return };
-        open.deadline = None;
+        if let Some(at) = open.deadline.take() {
+            self.deadlines.remove(&(at, seq));
+        }
         match std::mem::replace(&mut open.at, Stage::Harvesting) {
             Stage::Running(staged) => self.crew.give(Work::Harvest(staged, end, Instant::now())),
             other => open.at = other,

@@ -18,7 +18,13 @@ fn behind(thunk: ReadyThunk, before: ThunkId) -> Follower {
     let mut inputs: std::collections::BTreeMap<_, _> = thunk.inputs.into_iter().map(blob).collect();
     let object = Object::Output(OutputRef { thunk: before, name: "/work/made".into() });
     inputs.insert(RootPath::new("/work/made").unwrap(), Entry { object, mode: Mode::Regular });
-    let thunk = Thunk { command: thunk.command, inputs, outputs: thunk.outputs, harvest: thunk.harvest };
+    let thunk = Thunk {
+        command: thunk.command,
+        inputs,
+        outputs: thunk.outputs,
+        harvest: thunk.harvest,
+        network: thunk.network,
+    };
     Follower {
         thunk: Arc::new(thunk),
         limits: Limits::default(),

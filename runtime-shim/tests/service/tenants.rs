@@ -54,6 +54,38 @@ async fn a_store_that_is_shared_by_choice_is_read_by_all() {
     assert_eq!(bob.stdout(&bob.run(&reading(&bob, BlobId::of(b"open"))).await), "open");
 }
 
+/// One slot, and a tenant whose twelve builds always have a thunk waiting for it: the other's thunk waits for one or two of
+/// those, not for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_one_thunk_does_not_wait_for_all_of_anothers() {
+    const BUILDS: u64 = 12;
+    let service = Running::with(Setting { network: true, slots: 1, ..Setting::default() }).await;
+    let bob = service.client(BOB).await;
+    // Its place is warm then.
+    reduced(&bob.sh("true", &[]).await);
+    let mut builds = tokio::task::JoinSet::new();
+    for _ in 0..BUILDS {
+        let ann = service.client(ANN).await;
+        builds.spawn(async move {
+            loop {
+                reduced(&ann.sh("sleep 0.2", &[]).await);
+            }
+        });
+    }
+    let control = service.control(BOB).await;
+    let mut before = control.status().await.unwrap();
+    while u64::from(before.waiting) < BUILDS - 1 {
+        assert!(builds.try_join_next().is_none(), "a build of ann's has ended");
+        before = control.status().await.unwrap();
+    }
+    reduced(&bob.sh("true", &[]).await);
+    let after = control.status().await.unwrap();
+    // His own, the one that ran, the one whose turn came first, and as many that ended while messages were on their way.
+    let between = after.answered - before.answered;
+    assert!(between <= 5, "{between} of {BUILDS}");
+    builds.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_tenant_runs_as_a_user_of_its_own_where_the_service_is_root() {
     if !rustix::process::geteuid().is_root() {

@@ -69,6 +69,40 @@ fn memory_is_bounded_when_so_told() {
     assert_eq!(place.stdout(&attempt), "65536\n");
 }
 
+/// Groups that belong to a worker's sandboxes.
+fn groups(worker: u32) -> usize {
+    let prefix = format!("ggr-worker-{worker}-");
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/pids"].map(std::fs::read_dir);
+    let entries = places.into_iter().flatten().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).count()
+}
+
+#[test]
+fn processes_are_bounded_for_the_thunk_that_is_so_told_and_for_no_other() {
+    let mut place = Place::new();
+    // The shell, and five more.
+    let limits = Limits { processes: 6, ..Limits::default() };
+    let children = |count: u32| format!("for n in $(seq {count}); do sleep 0.2 & done; wait");
+    place.kit.program(std::path::Path::new("/usr/bin/seq")).unwrap();
+    let attempt = place.run(&children(5), &[], Harvest::Everything, limits);
+    if let Outcome::Infra(InfraFailure::Sandbox(why)) = &attempt.outcome
+        && why.contains("control groups of processes cannot be made here")
+    {
+        use std::io::Write;
+        let name = "processes_are_bounded_for_the_thunk_that_is_so_told_and_for_no_other";
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
+        return;
+    }
+    reduced(&attempt);
+    let attempt = place.run(&children(6), &[], Harvest::Everything, limits);
+    let said = String::from_utf8_lossy(&tool_failed(&attempt).stderr).into_owned();
+    assert!(said.contains("fork"), "{said}");
+    reduced(&place.sh(&children(30)));
+    // The last group may be busy for a moment, and is removed with the next.
+    reduced(&place.run("true", &[], Harvest::Everything, limits));
+    assert!(groups(place.client.pid()) <= 1, "{}", groups(place.client.pid()));
+}
+
 #[test]
 fn jobs_run_side_by_side_up_to_the_slots() {
     let mut place = Place::with_slots(8);

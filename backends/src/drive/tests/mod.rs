@@ -212,6 +212,7 @@ fn submission(label: &str, deps: &[&Submission]) -> Submission {
         inputs: deps.iter().map(input).collect(),
         outputs: BTreeMap::from([(output.as_str().into(), output)]),
         harvest: Harvest::Declared,
+        network: ggr_ir::Network::None,
     };
     Submission {
         id: thunk.id(),

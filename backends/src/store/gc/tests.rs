@@ -38,6 +38,7 @@ fn thunk(input: Object) -> Thunk {
         inputs: [(path("/in"), Entry { object: input, mode: Mode::Regular })].into(),
         outputs: [("/out".into(), path("/out"))].into(),
         harvest: Harvest::Declared,
+        network: ggr_ir::Network::None,
     }
 }
 

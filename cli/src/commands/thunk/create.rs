@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ggr_ir::json::MAX_LEN;
-use ggr_ir::{Command, Harvest, OutputName, RootPath, Thunk};
+use ggr_ir::{Command, Harvest, Network, OutputName, RootPath, Thunk};
 use ggr_models::{FileView, InputSet, Reason, Tools};
 
 use crate::commands::Context;
@@ -21,7 +21,7 @@ use crate::run::{Purpose, Workshop, runtime};
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// A file with JSON [default: standard input]
-    #[arg(conflicts_with_all = ["program", "inputs", "outputs", "variables", "cwd", "arguments"])]
+    #[arg(conflicts_with_all = ["program", "inputs", "outputs", "variables", "cwd", "network", "arguments"])]
     json_file: Option<PathBuf>,
     /// The program, found as given or in PATH
     #[arg(long)]
@@ -38,9 +38,16 @@ pub(crate) struct Args {
     /// Its working directory [default: this one]
     #[arg(long, value_name = "DIR", requires = "program")]
     cwd: Option<PathBuf>,
+    /// The network that it sees; another than `none` makes it another thunk
+    #[arg(long, value_name = "CLASS", value_parser = network, default_value = "none", requires = "program")]
+    network: Network,
     /// Its arguments, after `--`
     #[arg(last = true, requires = "program")]
     arguments: Vec<String>,
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    Network::named(text).ok_or_else(|| "not `none`, `tenant` or `own`".to_owned())
 }
 
 /// Stores the thunk.
@@ -115,7 +122,8 @@ fn thunk(context: &Context, args: &Args, program: &Path, files: &dyn FileView) -
         env: variables(&args.variables)?,
         dir: root(&dir)?,
     };
-    Ok(Thunk { command, inputs: inputs.finish(), outputs, harvest: Harvest::Declared })
+    let (inputs, network) = (inputs.finish(), args.network);
+    Ok(Thunk { command, inputs, outputs, harvest: Harvest::Declared, network })
 }
 
 fn path(context: &Context) -> String {

@@ -64,7 +64,7 @@ impl Session {
                 thunk: Arc::new(thunk.clone()),
                 kind: *kind,
                 label: plan.label.as_str().into(),
-                limits: self.limits,
+                limits: plan.limits.over(self.limits),
                 estimate: None,
                 cacheable: plan.cacheable,
                 urgency,

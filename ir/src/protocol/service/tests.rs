@@ -72,7 +72,7 @@ fn frames_come_back_as_they_were() {
 #[test]
 fn the_first_bytes_of_this_version_are_pinned() {
     let hello = Hello { version: VERSION, token: "abc".into() };
-    assert_eq!(worker::to_frame(&hello), b"\x05\0\0\0\x01\x03abc");
+    assert_eq!(worker::to_frame(&hello), b"\x05\0\0\0\x02\x03abc");
     assert_eq!(worker::to_frame(&ToService::Ping), b"\x01\0\0\0\0");
     assert_eq!(body(&FromService::Refused("no".into())), b"\x01\x02no");
 }
