@@ -328,8 +328,11 @@ fn effect(field: &Field, mut command: Command, line: &[String]) -> Effect {
     field.lay(&FILES.iter().map(|&(path, text)| (path.into(), text.into())).collect::<Vec<_>>());
     let mut output = command.args(line).output().expect("the command can be run");
     if line.iter().any(|flag| flag == "-Q") {
-        // Seconds, percents and kibibytes of heap, in columns: never the same twice.
-        output.stderr.retain(|sign| !sign.is_ascii_digit() && *sign != b' ');
+        // Rows of seconds, percents and kibibytes: which there are, too, is never the same twice.
+        let lines = output.stderr.split_inclusive(|sign| *sign == b'\n');
+        let is_row =
+            |line: &[u8]| line.contains(&b'%') || line.contains(&b'{') || line.starts_with(b" TOTAL ");
+        output.stderr = lines.filter(|line| !is_row(line)).flatten().copied().collect();
     }
     Effect { output, tree: snapshot(&field.tree()) }
 }

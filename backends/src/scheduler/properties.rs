@@ -89,7 +89,7 @@ fn a_move() -> impl Strategy<Value = Move> {
 /// Some nodes have a home, near or far.
 fn homes(node: NodeId) -> Option<Home> {
     let lag = Duration::from_millis(u64::from(node.0 % 5) * 40);
-    (node.0 % 3 > 0).then(|| Home { backend: BackendId((node.0 % 3 - 1) as u8), lag })
+    (node.0 % 3).checked_sub(1).map(|at| Home { backend: BackendId(at as u8), lag })
 }
 
 /// A caller that checks each action against the promises.

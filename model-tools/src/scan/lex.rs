@@ -217,7 +217,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Whether the `"` here follows the prefix of a raw string.
-    fn is_raw(&self) -> bool {
+    fn is_raw(&mut self) -> bool {
         if self.at == 0 || self.text[self.at - 1] != b'R' {
             return false;
         }
@@ -225,7 +225,18 @@ impl<'a> Lexer<'a> {
         while start > 0 && (is_ident(self.text[start - 1]) || self.text[start - 1] == b'.') {
             start -= 1;
         }
-        matches!(&self.text[start..self.at], b"R" | b"LR" | b"uR" | b"UR" | b"u8R")
+        let is_prefix = matches!(&self.text[start..self.at], b"R" | b"LR" | b"uR" | b"UR" | b"u8R");
+        let joined = match self.text[..start] {
+            // The suffix of a literal, in C++; in C the prefix of the next.
+            [.., b'"' | b'\''] => true,
+            // Part of a number.
+            [.., b'e' | b'E' | b'p' | b'P', b'+' | b'-'] => true,
+            _ => false,
+        };
+        if is_prefix && joined {
+            self.out.unsure.get_or_insert_with(|| "a raw string that may be none".to_owned());
+        }
+        is_prefix
     }
 
     /// Moves over a raw string; in it splices and trigraphs are text, so its end is looked for in the raw bytes.

@@ -399,6 +399,8 @@ fn what_cannot_be_told_is_not_guessed() {
         "#if 1\n",
         "#include \"pre.h\"\n",
         "# 1 \"x.c\" 3\n",
+        "const char *s = \"a\"R\"x(\n#define D 1\n //)x\";\n",
+        "0e+R\"x(\n#define D 1\n //)x\"\n",
     ];
     let tree = Tree::new(&[("pre.h", ""), ("pre.h.gch", "")]);
     for (at, text) in sources.iter().enumerate() {
