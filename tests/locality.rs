@@ -134,18 +134,7 @@ fn sources() -> Vec<(String, String)> {
     let makefile = format!(
         "CFLAGS = -O2\nprog: lib.a\n\t$(CC) lib.a -o prog\nlib.a: {objects}\n\tar rcs $@ {objects}\n"
     );
-    let mut files = vec![("Makefile".to_owned(), makefile)];
-    for n in 0..24 {
-        let mut text = if n == 0 { "int main(void) { return 0; }\n".to_owned() } else { String::new() };
-        for f in 0..60 {
-            text += &format!(
-                "int f{n}_{f}(int *v, int n) {{ int s = {f}; for (int i = 0; i < n; i++) {{ s += v[i] * {n}; \
-                 if (s % 7 == {f} % 7) v[i] ^= s; }} return s; }}\n"
-            );
-        }
-        files.push((format!("s{n}.c"), text));
-    }
-    files
+    crate::worker::busy(24, makefile)
 }
 
 #[test]

@@ -151,9 +151,13 @@ fn a_build_at_a_service_of_guests_gives_the_bytes_of_a_plain_one() {
 /// A program of a few sources, each with enough in it to be compiling for a while.
 fn sources() -> Vec<(String, String)> {
     let objects: Vec<_> = (0..8).map(|n| format!("s{n}.o")).collect();
-    let makefile = format!("CFLAGS = -O2 -g\nprog: {0}\n\t$(CC) {0} -o prog\n", objects.join(" "));
+    busy(8, format!("CFLAGS = -O2 -g\nprog: {0}\n\t$(CC) {0} -o prog\n", objects.join(" ")))
+}
+
+/// This makefile with so many sources `s0.c`, `s1.c`, …, each with enough in it to be compiling for a while.
+pub(crate) fn busy(count: usize, makefile: String) -> Vec<(String, String)> {
     let mut files = vec![("Makefile".to_owned(), makefile)];
-    for n in 0..8 {
+    for n in 0..count {
         let mut text = if n == 0 { "int main(void) { return 0; }\n".to_owned() } else { String::new() };
         for f in 0..60 {
             text += &format!(
