@@ -26,5 +26,5 @@ fn main() {
         .status()
         .expect("rustc can be started");
     assert!(status.success(), "the launcher does not compile");
-    println!("cargo::rustc-env=GGR_LAUNCHER={}", out.display());
+    println!("cargo::rustc-env=LAUNCHER_OF_GGR={}", out.display());
 }

@@ -114,7 +114,8 @@ fn check_taken(server: &Server) {
     let second = team.build(server.endpoint(), "");
     assert_eq!((second.ran(), second.shared("up")), (0, 0), "{}", second.said);
     assert_eq!(second.shared("hits"), first.ran() as u64);
-    assert!(second.shared("requests") <= 4, "{}", second.said);
+    // A listing, and what the first build wrote: how it grouped that depends on how fast it was.
+    assert!(second.shared("requests") <= first.shared("requests"), "{}{}", first.said, second.said);
     let hits = format!("{} from it, 0 put into it", second.shared("hits"));
     assert!(second.said.contains(&hits), "{}", second.said);
     let stats = run(&mut team.field.ggr("stats"));

@@ -9,7 +9,7 @@ use std::path::Path;
 use ggr_ir::protocol::launcher::{LINKED, SOCKET_MARK, SOCKET_MAX};
 
 /// The launcher as `build.rs` compiled it: static, about 1 MB.
-static LAUNCHER: &[u8] = include_bytes!(env!("GGR_LAUNCHER"));
+static LAUNCHER: &[u8] = include_bytes!(env!("LAUNCHER_OF_GGR"));
 
 /// How a launcher comes to be executed in a tool's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -69,9 +69,11 @@ impl Service {
                 if sandboxes.sum::<usize>() < share {
                     continue;
                 }
-                // The store in it is the tenant's; a worker that is started again has the same.
-                let line = std::fs::read(format!("/proc/{worker}/cmdline"))?;
-                if killed.insert(line)
+                // The store in it is the tenant's; a worker that is started again has the same. One that has just been
+                // killed is gone already, or a zombie, whose line is empty.
+                let line = std::fs::read(format!("/proc/{worker}/cmdline")).unwrap_or_default();
+                if !line.is_empty()
+                    && killed.insert(line)
                     && let Some(pid) = Pid::from_raw(worker.cast_signed())
                 {
                     kill_process(pid, Signal::KILL)?;
