@@ -21,8 +21,9 @@ class Recipe:
     project: str
     package: str
     tarball: str
-    build: str
-    pending: str
+    # Nothing where only the sources are of use.
+    build: str | None = None
+    pending: str | None = None
     configure: str | None = None
     launcher: str | None = None
     env: dict[str, str] = field(default_factory=dict)
@@ -63,13 +64,17 @@ def load() -> dict[str, Recipe]:
         return {project: Recipe(project=project, **row) for project, row in tomllib.load(file).items()}
 
 
-def select(names: list[str]) -> list[Recipe]:
-    """The recipes with these names, all for none; ends the program for a name that is not there."""
-    recipes = load()
+def select(names: list[str], *, sources: bool = False) -> list[Recipe]:
+    """The programs with these names, all for none; ends the program for a name that is not there.
+
+    With `sources`, also what is not built, if it is named.
+    """
+    programs = {project: recipe for project, recipe in load().items() if recipe.build}
+    recipes = load() if sources else programs
     unknown = [name for name in names if name not in recipes]
     if unknown:
         sys.exit(f"no such project: {' '.join(unknown)} (there are: {' '.join(recipes)})")
-    return [recipes[name] for name in names or recipes]
+    return [recipes[name] for name in names or programs]
 
 
 def checksums() -> dict[str, str]:
