@@ -114,8 +114,10 @@ fn check_taken(server: &Server) {
     let second = team.build(server.endpoint(), "");
     assert_eq!((second.ran(), second.shared("up")), (0, 0), "{}", second.said);
     assert_eq!(second.shared("hits"), first.ran() as u64);
-    // A listing, and what the first build wrote: how it grouped that depends on how fast it was.
-    assert!(second.shared("requests") <= first.shared("requests"), "{}{}", first.said, second.said);
+    // A listing, a request for each segment, and at most one for each result: how many are grouped depends on how fast each
+    // build was. That they are grouped is tested in the store.
+    let bound = first.shared("requests") + second.shared("hits");
+    assert!(second.shared("requests") <= bound, "{}{}", first.said, second.said);
     let hits = format!("{} from it, 0 put into it", second.shared("hits"));
     assert!(second.said.contains(&hits), "{}", second.said);
     let stats = run(&mut team.field.ggr("stats"));
