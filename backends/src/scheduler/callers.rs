@@ -17,11 +17,11 @@ const CALLS: u32 = 3;
 /// What is known of the callers that wait.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
-    /// Awaited nodes that are not settled.
+    /// Nodes that are called for.
     open: usize,
     /// Calls that were waited for, each soon after the one before.
     calls: u32,
-    /// When the last awaited node was settled.
+    /// When the last of them was settled.
     last: Option<Instant>,
 }
 
@@ -32,13 +32,13 @@ impl Callers {
         self.calls = if goes_on { self.calls.saturating_add(1) } else { 1 };
     }
 
-    /// A node is awaited, or as it is.
-    pub(super) fn awaited(&mut self) {
+    /// A node is called for.
+    pub(super) fn opened(&mut self) {
         self.open += 1;
     }
 
-    /// An awaited node is settled.
-    pub(super) fn settled(&mut self) {
+    /// A node that was called for is so no more.
+    pub(super) fn closed(&mut self) {
         self.open -= 1;
     }
 
@@ -63,7 +63,7 @@ impl Scheduler {
         }
     }
 
-    /// How many awaited nodes are not settled.
+    /// How many nodes are called for.
     pub(super) fn open_calls(&self) -> usize {
         self.callers.open
     }

@@ -209,7 +209,14 @@ impl Scheduler {
 
     /// The only place where a node's state changes.
     fn set_state(&mut self, id: NodeId, state: State) {
-        let old = std::mem::replace(&mut self.node(id).state, state);
+        let node = self.node(id);
+        let (old, called) = (node.state, node.is_called_for());
+        node.state = state;
+        match (called, node.is_called_for()) {
+            (false, true) => self.callers.opened(),
+            (true, false) => self.callers.closed(),
+            _ => {}
+        }
         self.count_homed(self.nodes[id.0 as usize].home, old, state);
         if let Some(count) = self.tally.at(old) {
             *count -= 1;
@@ -219,9 +226,6 @@ impl Scheduler {
         }
         if matches!(state, State::Done | State::Failed) {
             self.open -= 1;
-            if self.node(id).awaited {
-                self.callers.settled();
-            }
         }
     }
 
@@ -308,7 +312,9 @@ impl Scheduler {
                 continue;
             }
             node.awaited = true;
-            self.callers.awaited();
+            if node.is_called_for() {
+                self.callers.opened();
+            }
             stack.extend(node.deps.iter());
             if node.state == State::Ready {
                 self.ready.push(id, node);

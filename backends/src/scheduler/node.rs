@@ -92,6 +92,13 @@ impl Node {
     pub(super) fn settled(&self) -> bool {
         matches!(self.state, State::Done | State::Failed)
     }
+
+    /// Whether somebody waits for it and it goes on: not while it waits itself, or for the answer to a doubt. Callers were told
+    /// of that one, and it may stay so to the end.
+    pub(super) fn is_called_for(&self) -> bool {
+        let still = matches!(self.state, State::Waiting | State::Doubted | State::Done | State::Failed);
+        self.awaited && !still
+    }
 }
 
 /// A list of nodes, up to three of them in place: most thunks have few edges.

@@ -54,6 +54,22 @@ fn a_command_that_calls_no_more_gives_its_slot_away() {
 }
 
 #[test]
+fn a_call_that_failed_keeps_nothing_for_ever() {
+    let mut w = here();
+    calls(&mut w, 3);
+    let node = call(&mut w);
+    let attempt = w.only_start();
+    let (kind, urgency) = (Kind::Link, Urgency::Awaited);
+    let link = NewNode { node: NodeId(node.0 + 1), deps: vec![node], kind, estimate: SHORT, urgency };
+    w.tell(Event::Add(link));
+    w.ended(attempt, Ending::ToolFailed);
+    assert!(w.said().contains(&Action::Doubt { node, cause: DoubtCause::Tool }));
+    w.pass(SECOND);
+    w.add_many(2);
+    assert_eq!(w.started_nodes().len(), 2, "nobody answers the doubt");
+}
+
+#[test]
 fn now_and_then_a_call_keeps_nothing() {
     let mut w = here();
     for _ in 0..5 {
