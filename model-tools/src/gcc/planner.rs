@@ -363,7 +363,10 @@ fn coloured(mut args: Vec<String>, invocation: &Invocation) -> Vec<String> {
 fn label(invocation: &Invocation, call: &Call, output: Option<&RootPath>) -> String {
     let named = invocation.args.first().map_or("gcc", String::as_str);
     let tool = named.rsplit('/').next().unwrap_or(named);
-    let what = output.map(RootPath::file_name).or(call.sources.first().map(|source| source.path.as_str()));
+    let source = call.sources.first();
+    let object = source.and_then(|source| outputs::object(call, source));
+    let object = object.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path));
+    let what = object.or(output.map(RootPath::file_name)).or(source.map(|source| source.path.as_str()));
     format!("{tool} {}", what.unwrap_or("a.out"))
 }
 
