@@ -135,6 +135,19 @@ fn gcc_decides_whether_a_precompiled_header_fits() {
 }
 
 #[test]
+fn a_message_shows_the_line_of_whatever_has_the_headers_name() {
+    Twin::new()
+        .file("inc/all.h", "#include \"deep.h\"\nstatic int all(void);\n")
+        .file("inc/deep.h", "static int deep(void);\n")
+        .file("sub/inc/all.h", "not\nthis\n")
+        .file("sub/a.c", "int a;\n")
+        .file("calls", "#!/bin/sh\ngcc inc/all.h && cd sub && gcc -Wall -include ../inc/all.h -c a.c; gcc -Wall -include ../inc/all.h -c a.c\n")
+        .build("./calls")
+        .plain("rm inc/all.h.gch")
+        .same();
+}
+
+#[test]
 fn a_cmake_build_with_precompiled_headers() {
     twin(&CMAKE)
         .build("cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Debug")

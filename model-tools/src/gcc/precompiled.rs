@@ -12,13 +12,14 @@
 //! the file system lists them; a header that is gone. Not seen: a `__has_include` that came out otherwise when the header
 //! was precompiled, and that includes nothing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ggr_ir::OutputRef;
 use md5::{Digest, Md5};
-use memchr::memmem;
-use rustc_hash::FxHashMap;
+use memchr::{memchr_iter, memmem, memrchr};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::stop::Stop;
 use crate::model::{FileView, Found, Reason};
@@ -37,7 +38,13 @@ const HEAD: usize = 16;
 /// What the driver's source may be called that only includes the header (CMake: `cmake_pch.hxx.cxx`).
 const STUBS: [&str; 2] = ["c", "cxx"];
 
-type Contents = Arc<[Content]>;
+/// What a precompiled header is made of.
+#[derive(Debug)]
+struct Made {
+    contents: Vec<Content>,
+    /// The files' names where they are relative. GCC opens one, from the directory that it is called in now, to show a line.
+    names: Vec<String>,
+}
 
 /// What a header's text is.
 struct Text<'a> {
@@ -54,9 +61,9 @@ pub(super) struct Precompiled {
     /// Files, each with the stamp that it had.
     files: Mutex<FxHashMap<PathBuf, (u64, Content)>>,
     /// Precompiled headers that were read, each with the stamp that it had.
-    read: Mutex<FxHashMap<PathBuf, (u64, Contents)>>,
+    read: Mutex<FxHashMap<PathBuf, (u64, Arc<Made>)>>,
     /// Those that are still to be made.
-    promised: Mutex<FxHashMap<OutputRef, Contents>>,
+    promised: Mutex<FxHashMap<OutputRef, Arc<Made>>>,
 }
 
 impl Precompiled {
@@ -64,12 +71,16 @@ impl Precompiled {
     pub(super) fn promise(&self, output: OutputRef, scan: &Scan, dir: &Path, files: &dyn FileView) {
         let contents: Option<Vec<Content>> =
             scan.deps.iter().map(|dep| self.content(dep, dir, files).ok()).collect();
+        let names =
+            scan.deps.iter().map(|dep| dep.path.clone()).filter(|path| !path.starts_with('/')).collect();
         if let Some(contents) = contents {
-            self.promised.lock().expect("no holder panics").insert(output, contents.into());
+            let made = Arc::new(Made { contents, names });
+            self.promised.lock().expect("no holder panics").insert(output, made);
         }
     }
 
-    /// The precompiled headers that GCC finds at a path, once they are known to be made of the header's text.
+    /// What GCC may read of what it finds at a path, once that is known to be made of the header's text: the precompiled header,
+    /// and files that have the names of its own.
     ///
     /// # Errors
     /// [`Stop::RunHere`] if that is not so, [`Stop::Force`] if one must be made first.
@@ -79,25 +90,28 @@ impl Precompiled {
         scan: &Scan,
         dir: &Path,
         files: &dyn FileView,
-    ) -> Result<Option<PathBuf>, Stop> {
-        let Some(precompiled) = &scan.precompiled else { return Ok(None) };
+    ) -> Result<Vec<PathBuf>, Stop> {
+        let Some(precompiled) = &scan.precompiled else { return Ok(Vec::new()) };
         let (first, end) = (precompiled.first, precompiled.end);
         let text = Text { header: &scan.deps[first..end], before: &scan.deps[1..first], dir };
         let found = match files.find(path) {
             Found::Directory => text.only_one_in(path, files)?,
             _ => Some(path.to_owned()),
         };
-        if let Some(gch) = &found {
-            self.check(gch, &text, files)?;
-        }
-        Ok(found)
+        let Some(gch) = found else { return Ok(Vec::new()) };
+        let made = self.check(&gch, &text, files)?;
+        let named = made.names.iter().map(|name| dir.join(name));
+        let named =
+            named.filter(|path| matches!(files.find(path), Found::File { .. } | Found::Placeholder(_)));
+        Ok(std::iter::once(gch).chain(named).collect())
     }
 
-    fn check(&self, gch: &Path, text: &Text<'_>, files: &dyn FileView) -> Result<(), Stop> {
+    fn check(&self, gch: &Path, text: &Text<'_>, files: &dyn FileView) -> Result<Arc<Made>, Stop> {
         let other = || Reason::Other(format!("`{}` is precompiled of other files", text.name()));
         let content = |dep: &Dep| self.content(dep, text.dir, files);
         let first = content(text.header.first().ok_or_else(other)?)?;
-        let mut rest = self.made_of(gch, first, files)?.ok_or_else(other)?.to_vec();
+        let made = self.made(gch, first, text, files)?.ok_or_else(other)?;
+        let mut rest = made.contents.clone();
         let mut take = |content: Content| {
             let at = rest.iter().position(|other| *other == content);
             at.map(|at| rest.swap_remove(at)).is_some()
@@ -111,32 +125,38 @@ impl Precompiled {
             take(content(dep)?);
         }
         match &rest[..] {
-            [] => Ok(()),
-            [source] if is_stub(gch, *source, files) => Ok(()),
+            [] => Ok(made),
+            [source] if is_stub(gch, *source, files) => Ok(made),
             _ => Err(other().into()),
         }
     }
 
     /// What a precompiled header is made of; nothing if that does not stand in it.
-    fn made_of(&self, gch: &Path, first: Content, files: &dyn FileView) -> Result<Option<Contents>, Stop> {
+    fn made(
+        &self,
+        gch: &Path,
+        first: Content,
+        text: &Text<'_>,
+        files: &dyn FileView,
+    ) -> Result<Option<Arc<Made>>, Stop> {
         if let Found::Placeholder(output) = files.find(gch) {
             let promised = self.promised.lock().expect("no holder panics").get(&output).cloned();
             return promised.map(Some).ok_or_else(|| Stop::Force(vec![gch.to_owned()]));
         }
         let stamp = files.stamp(gch);
-        if let Some((old, contents)) = self.read.lock().expect("no holder panics").get(gch)
+        if let Some((old, made)) = self.read.lock().expect("no holder panics").get(gch)
             && Some(*old) == stamp
         {
-            return Ok(Some(contents.clone()));
+            return Ok(Some(made.clone()));
         }
         let bytes =
             files.read(gch).map_err(|error| Reason::Other(format!("`{}`: {error}", gch.display())))?;
-        let contents: Option<Contents> = table(&bytes, first).map(Into::into);
-        if let (Some(stamp), Some(contents)) = (stamp, &contents) {
-            let entry = (stamp, contents.clone());
-            self.read.lock().expect("no holder panics").insert(gch.to_owned(), entry);
+        let Some(contents) = table(&bytes, first) else { return Ok(None) };
+        let made = Arc::new(Made { contents, names: relative_names(&bytes, text.header) });
+        if let Some(stamp) = stamp {
+            self.read.lock().expect("no holder panics").insert(gch.to_owned(), (stamp, made.clone()));
         }
-        Ok(contents)
+        Ok(Some(made))
     }
 
     fn content(&self, dep: &Dep, dir: &Path, files: &dyn FileView) -> Result<Content, Reason> {
@@ -189,6 +209,23 @@ fn is_stub(gch: &Path, content: Content, files: &dyn FileView) -> bool {
     STUBS.iter().any(|suffix| files.read(&gch.with_extension(suffix)).is_ok_and(|bytes| is_it(&bytes)))
 }
 
+/// The relative paths among a precompiled header's strings that end as those of these files do.
+fn relative_names(bytes: &[u8], files: &[Dep]) -> Vec<String> {
+    let base = |path: &[u8]| memrchr(b'/', path).map_or(0, |slash| slash + 1);
+    let known: FxHashSet<&[u8]> =
+        files.iter().map(|dep| &dep.path.as_bytes()[base(dep.path.as_bytes())..]).collect();
+    let mut names = BTreeSet::new();
+    let mut start = 0;
+    for end in memchr_iter(0, bytes) {
+        let text = &bytes[std::mem::replace(&mut start, end + 1)..end];
+        if text.is_empty() || !known.contains(&text[base(text)..]) {
+            continue;
+        }
+        names.extend(std::str::from_utf8(text).ok().filter(|name| !name.starts_with('/')));
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
 /// The table in a precompiled header, found by one of its entries. It stands near the end.
 fn table(bytes: &[u8], known: Content) -> Option<Vec<Content>> {
     let mut start = memmem::rfind(bytes, &known.0)?;
@@ -239,6 +276,14 @@ mod tests {
             assert_eq!(table(&bytes, Content::of(text.as_bytes())).as_ref(), Some(&expected), "{text}");
         }
         assert_eq!(table(&bytes, Content::of(b"d")), None);
+    }
+
+    #[test]
+    fn relative_names_of_its_files_are_found() {
+        let dep = |path: &str| Dep { path: path.into(), system: false, generated: false };
+        let bytes = b"\0\0inc/a.h\0\x01\xffa.h\0/x/b.h\0b.h\0\0sub/../a.h\0c.h\0xa.h\0";
+        let names = relative_names(bytes, &[dep("./a.h"), dep("/y/b.h")]);
+        assert_eq!(names, ["b.h", "inc/a.h", "sub/../a.h"]);
     }
 
     #[test]

@@ -98,8 +98,8 @@ impl Units<'_> {
         }
         for path in &found.paths {
             set.add(dir, path)?;
-            if let Some(gch) = self.gcc.precompiled.at(path, scan, dir, self.files)? {
-                set.add(dir, &gch)?;
+            for file in self.gcc.precompiled.at(path, scan, dir, self.files)? {
+                set.add(dir, &file)?;
             }
         }
         Ok(())
