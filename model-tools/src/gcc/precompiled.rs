@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use ggr_ir::OutputRef;
 use md5::{Digest, Md5};
-use memchr::{memchr_iter, memmem, memrchr};
+use memchr::{memmem, memrchr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::stop::Stop;
@@ -209,20 +209,17 @@ fn is_stub(gch: &Path, content: Content, files: &dyn FileView) -> bool {
     STUBS.iter().any(|suffix| files.read(&gch.with_extension(suffix)).is_ok_and(|bytes| is_it(&bytes)))
 }
 
-/// The relative paths among a precompiled header's strings that end as those of these files do.
+/// The relative paths among a precompiled header's strings that end as those of these files do, but for the system's.
+///
+/// Costs some 0.1 s for 100 MB.
 fn relative_names(bytes: &[u8], files: &[Dep]) -> Vec<String> {
     let base = |path: &[u8]| memrchr(b'/', path).map_or(0, |slash| slash + 1);
-    let known: FxHashSet<&[u8]> =
-        files.iter().map(|dep| &dep.path.as_bytes()[base(dep.path.as_bytes())..]).collect();
-    let mut names = BTreeSet::new();
-    let mut start = 0;
-    for end in memchr_iter(0, bytes) {
-        let text = &bytes[std::mem::replace(&mut start, end + 1)..end];
-        if text.is_empty() || !known.contains(&text[base(text)..]) {
-            continue;
-        }
-        names.extend(std::str::from_utf8(text).ok().filter(|name| !name.starts_with('/')));
-    }
+    let users = files.iter().map(|dep| dep.path.as_bytes()).filter(|path| !path.starts_with(b"/usr/"));
+    let known: FxHashSet<&[u8]> = users.map(|path| &path[base(path)..]).collect();
+    let shortest = known.iter().map(|name| name.len()).min().unwrap_or(usize::MAX);
+    let strings = bytes.split(|byte| *byte == 0).filter(|text| text.len() >= shortest);
+    let paths = strings.filter(|text| text[0] != b'/' && known.contains(&text[base(text)..]));
+    let names: BTreeSet<&str> = paths.filter_map(|text| std::str::from_utf8(text).ok()).collect();
     names.into_iter().map(str::to_owned).collect()
 }
 
