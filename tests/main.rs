@@ -12,6 +12,7 @@ mod hosts;
 mod locality;
 mod microvm;
 mod never_worse;
+mod precompiled;
 mod s3;
 mod shared_cache;
 mod twin;

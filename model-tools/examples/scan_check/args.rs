@@ -129,6 +129,7 @@ impl Call {
                 cpath: None,
                 language_path: None,
                 missing_is_generated: false,
+                looks_for_precompiled: true,
             };
             let mut plain = plain.clone();
             plain.extend(["-x".into(), language.name().into(), source]);

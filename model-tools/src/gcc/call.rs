@@ -6,7 +6,7 @@ use super::clang::Dialect;
 use super::flags::{Depfile, Flag, Handed, Meaning, Mode};
 use super::source::{Language, Personality, by_suffix, named};
 use crate::model::Reason;
-use crate::scan::{DirClass, DirFlag, Forced, MacroFlag, Target};
+use crate::scan::{self, DirClass, DirFlag, Forced, MacroFlag, Target};
 
 /// One source file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +57,8 @@ pub(super) struct Call {
     pub(super) macro_flags: Vec<String>,
     /// Suffixes of files that are written beside the output.
     pub(super) extras: BTreeSet<&'static str>,
+    /// What stands before the names of files beside the output, if that is not named: the driver means to link `a.out`.
+    pub(super) prefix: &'static str,
     /// More files are written, by rules that are not modelled.
     pub(super) dumps: bool,
     /// The values of the flags that say so: some name files or directories.
@@ -69,6 +71,18 @@ pub(super) struct Call {
     pub(super) link_items: Vec<LinkArg>,
     /// All flags as written but `-o` and those in `link_items`.
     pub(super) flags: Vec<String>,
+}
+
+impl Call {
+    /// Whether it makes precompiled headers.
+    pub(super) fn precompiles(&self) -> bool {
+        self.mode == Mode::Assemble && self.sources.iter().any(|source| source.language.is_header())
+    }
+
+    /// Whether GCC looks for precompiled headers: not when it makes one, nor when it only preprocesses.
+    pub(super) fn uses_precompiled(&self, language: scan::Language) -> bool {
+        self.mode <= Mode::Check && !self.precompiles() && language != scan::Language::Assembler
+    }
 }
 
 /// Reads the arguments (without the program's name) of a call.
@@ -130,6 +144,7 @@ impl Reader {
             missing_is_generated: false,
             macro_flags: Vec::new(),
             extras: BTreeSet::new(),
+            prefix: "",
             dumps: false,
             dump_names: Vec::new(),
             dependencies: None,
@@ -288,12 +303,31 @@ impl Reader {
         Ok(())
     }
 
+    /// Headers become precompiled ones, and nothing is linked.
+    fn precompile(&mut self, header: &str) -> Result<(), Reason> {
+        let call = &mut self.call;
+        let alone =
+            call.link_items.is_empty() && call.sources.iter().all(|source| source.language.is_header());
+        let twice = ["-save-temps", "-no-integrated-cpp", "-traditional-cpp"];
+        let preprocessed_apart = |flag: &String| twice.iter().any(|twice| flag.starts_with(twice));
+        if !alone || call.mode == Mode::Compile || call.flags.iter().any(preprocessed_apart) {
+            return Err(Reason::Other(format!("`{header}` is to be precompiled, and more is asked for")));
+        }
+        if call.mode == Mode::Link {
+            (call.mode, call.prefix) = (Mode::Assemble, "a-");
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Call, Reason> {
         if self.call.sources.is_empty() && self.call.link_items.is_empty() {
             return Err(Reason::Other("there is no input file".into()));
         }
-        if let Some(source) = self.call.sources.iter().find(|source| source.language == Language::Header) {
-            return Err(Reason::Other(format!("`{}` is to be precompiled", source.path)));
+        if let Some(header) = self.call.sources.iter().find(|source| source.language.is_header()) {
+            let (header, mode) = (header.path.clone(), self.call.mode);
+            if mode < Mode::Check {
+                self.precompile(&header)?;
+            }
         }
         if self.personality == Personality::Cpp && self.call.sources.len() > 1 {
             return Err(Reason::Other("`cpp` is given two files".into()));

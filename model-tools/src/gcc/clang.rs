@@ -54,6 +54,9 @@ pub(super) fn check(call: &Call) -> Result<(), Reason> {
     }
     let assembler =
         |source: &Source| matches!(source.language, Language::Assembler | Language::AssemblerWithCpp);
+    if let Some(header) = call.sources.iter().find(|source| source.language.is_header()) {
+        return Err(Reason::Other(format!("`{}` is to be precompiled", header.path)));
+    }
     // GCC writes nothing then; Clang the preprocessed text.
     if call.mode == Mode::Compile && call.sources.iter().any(assembler) {
         return Err(Reason::Other("assembler text is only preprocessed".to_owned()));

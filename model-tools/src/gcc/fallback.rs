@@ -39,7 +39,12 @@ pub(super) fn ask(
         match files.find(&full) {
             Found::Placeholder(_) => return Err(Stop::Force(vec![full])),
             Found::Missing if !request.missing_is_generated => return Err(Reason::MissingInput(path).into()),
-            found => look_into(&full, &path, found == Found::Missing, files, texts, &mut scan)?,
+            found => {
+                if request.looks_for_precompiled {
+                    forbid_precompiled(&full, &path, files)?;
+                }
+                look_into(&full, &path, found == Found::Missing, files, texts, &mut scan)?;
+            }
         }
         let generated = files.find(&full) == Found::Missing;
         scan.deps.push(Dep { system: !user.contains(&path), generated, path });
@@ -52,6 +57,15 @@ pub(super) fn ask(
     Ok(scan)
 }
 
+/// A precompiled header that may stand for a header: where the files are that it stands for is not known here.
+fn forbid_precompiled(full: &Path, path: &str, files: &dyn FileView) -> Result<(), Stop> {
+    let precompiled = |suffix: &str| PathBuf::from(format!("{}.{suffix}", full.display()));
+    if ["gch", "pch"].iter().any(|suffix| files.find(&precompiled(suffix)) != Found::Missing) {
+        return Err(Reason::Other(format!("`{path}` may be precompiled")).into());
+    }
+    Ok(())
+}
+
 fn look_into(
     full: &Path,
     path: &str,
@@ -62,10 +76,6 @@ fn look_into(
 ) -> Result<(), Stop> {
     if missing {
         return Ok(());
-    }
-    let precompiled = |suffix: &str| PathBuf::from(format!("{}.{suffix}", full.display()));
-    if ["gch", "pch"].iter().any(|suffix| files.find(&precompiled(suffix)) != Found::Missing) {
-        return Err(Reason::Other(format!("`{path}` may be precompiled")).into());
     }
     // The system's headers look for others only in order to include them, and read no clock.
     if full.starts_with("/usr") {

@@ -6,7 +6,10 @@
 //! **Invariant:** the inputs of a thunk are all that the call reads. What is not certain runs here.
 //! **Invariant:** a plan is deferrable only if the thunk's outputs and the written depfiles are all that the call leaves.
 //!
-//! Left out, and therefore run here: precompiled headers, modules, plugins, specs, profiles that are read back, offloading,
+//! A call that makes a precompiled header is a thunk like any other, and so is one that may take one in place of a header's
+//! text ([`precompiled`]).
+//!
+//! Left out, and therefore run here: Clang's precompiled headers, modules, plugins, specs, profiles that are read back, offloading,
 //! other languages than C, C++ and assembler, sources from standard input.
 
 mod call;
@@ -19,6 +22,7 @@ mod flags;
 mod native;
 mod outputs;
 mod planner;
+mod precompiled;
 pub(crate) mod response;
 mod seen;
 mod source;
@@ -40,6 +44,7 @@ use environment::Searches;
 pub use fallback::PREPROCESSOR_FAILS;
 use native::Natives;
 use planner::Planner;
+use precompiled::Precompiled;
 use seen::Seen;
 use source::Personality;
 use stages::Assemblers;
@@ -53,6 +58,7 @@ pub struct Gcc {
     scanner: Arc<Scanner>,
     searches: Searches,
     natives: Natives,
+    precompiled: Precompiled,
     /// The files of a locale, by the variables that choose it.
     locales: Mutex<FxHashMap<Vec<String>, ToolFiles>>,
     /// Nothing: calls are not cut into stages.
@@ -69,6 +75,7 @@ impl Gcc {
             scanner,
             searches: Searches::default(),
             natives: Natives::default(),
+            precompiled: Precompiled::default(),
             locales: Mutex::default(),
             assemblers: None,
         }

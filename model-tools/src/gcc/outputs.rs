@@ -21,6 +21,9 @@ fn stem(name: &str) -> &str {
 /// The file that a source becomes, as the tool names it; none if the text goes to standard output or nothing is written.
 pub(super) fn object(call: &Call, source: &Source) -> Option<String> {
     let suffix = match call.mode {
+        Mode::Assemble if source.language.is_header() => {
+            return Some(call.output.clone().unwrap_or_else(|| format!("{}.gch", source.path)));
+        }
         Mode::Assemble => "o",
         Mode::Compile => "s",
         Mode::Preprocess => return call.output.clone(),
@@ -42,7 +45,7 @@ pub(super) fn depfile(call: &Call, source: &Source) -> Option<String> {
     source.language.scanned_as()?;
     let named = || match &call.output {
         Some(output) => format!("{}.d", stem(output)),
-        None => format!("{}.d", stem(base(&source.path))),
+        None => format!("{}{}.d", call.prefix, stem(base(&source.path))),
     };
     Some(flags.name.clone().unwrap_or_else(named))
 }
@@ -89,5 +92,9 @@ mod tests {
         check("a.c -MD -o prog", None, Some("prog.d"));
         check("-c a.s -MD", Some("a.o"), None);
         check("-fsyntax-only a.c", None, None);
+        check("x/a.h", Some("x/a.h.gch"), None);
+        check("-c x/a.h -MD", Some("x/a.h.gch"), Some("a.d"));
+        check("x/a.h -MD", Some("x/a.h.gch"), Some("a-a.d"));
+        check("-x c++-header a.cc -MD -o a.hh.gch", Some("a.hh.gch"), Some("a.hh.d"));
     }
 }

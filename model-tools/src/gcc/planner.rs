@@ -113,6 +113,7 @@ impl<'a> Planner<'a> {
             files: self.files,
             call: self.call.clone(),
             exact: self.exact(),
+            precompiled: units.iter().any(Unit::takes_precompiled),
             env: environment.env.clone(),
             tools: self.tools.clone(),
             locale,
@@ -134,7 +135,8 @@ impl<'a> Planner<'a> {
                 programs.push(driver.part(name).ok_or_else(|| Reason::MissingInput(name.to_owned()))?);
             }
         }
-        if matches!(self.call.mode, Mode::Assemble | Mode::Link) && !self.call.sources.is_empty() {
+        let assembles = matches!(self.call.mode, Mode::Assemble | Mode::Link) && !self.call.precompiles();
+        if assembles && !self.call.sources.is_empty() {
             // Clang starts it only when it is told to.
             let assembler = driver.part("as").or(environment.assembler.as_deref());
             programs.push(assembler.ok_or_else(|| Reason::MissingInput("as".to_owned()))?);
@@ -144,7 +146,8 @@ impl<'a> Planner<'a> {
             programs.extend(environment.objcopy.as_deref());
         }
         // The driver looks for the linker's plugin before it sees that nothing is linked (`driver::maybe_run_linker`).
-        if matches!(self.call.mode, Mode::Check | Mode::Dependencies)
+        let links_nothing = matches!(self.call.mode, Mode::Check | Mode::Dependencies);
+        if (links_nothing || self.call.precompiles())
             && let Some(plugin) = driver.part("liblto_plugin.so")
         {
             self.set.add(Path::new("/"), plugin)?;
@@ -199,7 +202,7 @@ impl<'a> Planner<'a> {
                 Err(Reason::SpecialOutput(special)) if special == "/dev/null" => continue,
                 Err(reason) => return Err(reason.into()),
             };
-            let scan = unit.scan.as_deref().filter(|_| !unit.asked);
+            let scan = unit.scan.as_deref().filter(|_| !unit.lists_for_itself);
             match scan.and_then(|scan| outputs::depfile_text(&self.call, &source, scan)) {
                 Some(text) if self.exact() => self.written.push((path.as_path().to_owned(), text)),
                 _ => drop(self.outputs.insert(path, 0o666)),
@@ -297,6 +300,11 @@ impl<'a> Planner<'a> {
         {
             self.gcc.linkers.promise(output(&first.path), linked.facts);
         }
+        if let ([Unit { scan: Some(scan), .. }], Some(path)) = (&units[..], self.outputs.keys().next())
+            && self.call.precompiles()
+        {
+            self.gcc.precompiled.promise(output(path), scan, &self.invocation.dir, self.files);
+        }
         Ok(Plan {
             limits: ToolLimits::default(),
             outputs: self
@@ -355,7 +363,10 @@ fn coloured(mut args: Vec<String>, invocation: &Invocation) -> Vec<String> {
 fn label(invocation: &Invocation, call: &Call, output: Option<&RootPath>) -> String {
     let named = invocation.args.first().map_or("gcc", String::as_str);
     let tool = named.rsplit('/').next().unwrap_or(named);
-    let what = output.map(RootPath::file_name).or(call.sources.first().map(|source| source.path.as_str()));
+    let source = call.sources.first();
+    let object = source.and_then(|source| outputs::object(call, source));
+    let object = object.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path));
+    let what = object.or(output.map(RootPath::file_name)).or(source.map(|source| source.path.as_str()));
     format!("{tool} {}", what.unwrap_or("a.out"))
 }
 

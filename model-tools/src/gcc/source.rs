@@ -16,8 +16,10 @@ pub(super) enum Language {
     Assembler,
     /// Assembler text to be preprocessed: `.S`
     AssemblerWithCpp,
-    /// A header, to be precompiled.
-    Header,
+    /// A C header; unless it is only preprocessed or checked, it is precompiled.
+    CHeader,
+    /// A C++ header.
+    CxxHeader,
     /// A language that is not modelled.
     Foreign,
 }
@@ -26,20 +28,25 @@ impl Language {
     /// The compiler program that it takes; none if the assembler alone does it.
     pub(super) fn compiler(self) -> Option<&'static str> {
         match self {
-            Self::C | Self::CText | Self::AssemblerWithCpp => Some("cc1"),
-            Self::Cxx | Self::CxxText => Some("cc1plus"),
-            Self::Assembler | Self::Header | Self::Foreign => None,
+            Self::C | Self::CText | Self::AssemblerWithCpp | Self::CHeader => Some("cc1"),
+            Self::Cxx | Self::CxxText | Self::CxxHeader => Some("cc1plus"),
+            Self::Assembler | Self::Foreign => None,
         }
     }
 
     /// What the include scanner calls it; none if nothing is included.
     pub(super) fn scanned_as(self) -> Option<scan::Language> {
         match self {
-            Self::C => Some(scan::Language::C),
-            Self::Cxx => Some(scan::Language::Cxx),
+            Self::C | Self::CHeader => Some(scan::Language::C),
+            Self::Cxx | Self::CxxHeader => Some(scan::Language::Cxx),
             Self::AssemblerWithCpp => Some(scan::Language::Assembler),
             _ => None,
         }
+    }
+
+    /// Whether it is a header's.
+    pub(super) fn is_header(self) -> bool {
+        matches!(self, Self::CHeader | Self::CxxHeader)
     }
 }
 
@@ -76,7 +83,8 @@ pub(super) fn named(name: &str) -> Option<Language> {
         "c++-cpp-output" => Language::CxxText,
         "assembler" => Language::Assembler,
         "assembler-with-cpp" => Language::AssemblerWithCpp,
-        "c-header" | "c++-header" | "c++-system-header" | "c++-user-header" => Language::Header,
+        "c-header" => Language::CHeader,
+        "c++-header" => Language::CxxHeader,
         _ => Language::Foreign,
     })
 }
@@ -92,7 +100,8 @@ pub(super) fn by_suffix(path: &str, personality: Personality) -> Option<Language
         "ii" => Language::CxxText,
         "s" => Language::Assembler,
         "S" | "sx" => Language::AssemblerWithCpp,
-        "h" | "hh" | "H" | "hp" | "hxx" | "hpp" | "HPP" | "h++" | "tcc" => Language::Header,
+        "h" => Language::CHeader,
+        "hh" | "H" | "hp" | "hxx" | "hpp" | "HPP" | "h++" | "tcc" => Language::CxxHeader,
         "m" | "mi" | "mm" | "M" | "mii" | "ads" | "adb" | "f" | "F" | "for" | "FOR" | "ftn" | "FTN"
         | "fpp" | "FPP" | "f90" | "F90" | "f95" | "F95" | "f03" | "F03" | "f08" | "F08" | "r" | "go"
         | "d" | "dd" | "di" => Language::Foreign,
@@ -101,6 +110,7 @@ pub(super) fn by_suffix(path: &str, personality: Personality) -> Option<Language
     Some(match (personality, language) {
         (Personality::Cxx, Language::C) => Language::Cxx,
         (Personality::Cxx, Language::CText) => Language::CxxText,
+        (Personality::Cxx, Language::CHeader) => Language::CxxHeader,
         _ => language,
     })
 }
@@ -118,7 +128,9 @@ mod tests {
         check("x.y/a.cc", Personality::C, Some(Language::Cxx));
         check("a.i", Personality::Cxx, Some(Language::CxxText));
         check("a.S", Personality::C, Some(Language::AssemblerWithCpp));
-        check("a.h", Personality::C, Some(Language::Header));
+        check("a.h", Personality::C, Some(Language::CHeader));
+        check("a.h", Personality::Cxx, Some(Language::CxxHeader));
+        check("a.hxx", Personality::C, Some(Language::CxxHeader));
         check("a.f90", Personality::C, Some(Language::Foreign));
         for object in ["a.o", "liba.a", "x.c/a", "libz.so.1", "a"] {
             check(object, Personality::C, None);

@@ -77,6 +77,8 @@ pub(super) struct Stager<'a> {
     pub(super) call: Call,
     /// Its outputs and depfiles are all that it leaves.
     pub(super) exact: bool,
+    /// A precompiled header may be taken.
+    pub(super) precompiled: bool,
     pub(super) env: BTreeMap<String, String>,
     /// The compiler's programs with their libraries.
     pub(super) tools: ToolFiles,
@@ -109,6 +111,9 @@ impl Stager<'_> {
         }
         if !fused.cacheable {
             return Err("it reads the clock".into());
+        }
+        if self.precompiled {
+            return Err("a precompiled header may be taken, and text holds none".into());
         }
         if call.native || call.missing_is_generated {
             return Err("`native`, or headers that are generated later".into());

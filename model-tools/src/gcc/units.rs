@@ -18,10 +18,17 @@ use crate::toolchain::Family;
 pub(super) struct Unit {
     /// What it includes; none if it is not preprocessed.
     pub(super) scan: Option<Arc<Scan>>,
-    /// A compiler said so that is not GCC: its depfiles may be laid out otherwise.
-    pub(super) asked: bool,
+    /// Only the compiler knows what its depfile says: it is not GCC, or it may list a precompiled header in place of files.
+    pub(super) lists_for_itself: bool,
     /// The result depends on the clock.
     pub(super) uses_time: bool,
+}
+
+impl Unit {
+    /// Whether a precompiled header may be taken.
+    pub(super) fn takes_precompiled(&self) -> bool {
+        self.scan.as_ref().is_some_and(|scan| scan.precompiled.is_some())
+    }
 }
 
 /// What the units of one call share.
@@ -64,15 +71,38 @@ impl Units<'_> {
             }
         }
         let Some(language) = source.language.scanned_as() else {
-            return Ok(Unit { scan: None, asked: false, uses_time: false });
+            return Ok(Unit { scan: None, lists_for_itself: false, uses_time: false });
         };
         let scan = self.scan(&self.request(source, language))?;
         if scan.has_incbin {
             return Err(Reason::Other(format!("`{}` makes the assembler read files", source.path)).into());
         }
         add_scan(&scan, dir, set)?;
+        self.add_precompiled(&scan, set)?;
         let uses_time = scan.uses_time;
-        Ok(Unit { scan: Some(scan), asked: self.family == Family::Clang, uses_time })
+        let lists_for_itself = self.family == Family::Clang || scan.precompiled.is_some();
+        Ok(Unit { scan: Some(scan), lists_for_itself, uses_time })
+    }
+
+    /// Adds the precompiled headers that may stand for some of the files.
+    fn add_precompiled(&self, scan: &Scan, set: &mut InputSet<'_>) -> Result<(), Stop> {
+        let Some(found) = &scan.precompiled else { return Ok(()) };
+        let dir = &self.invocation.dir;
+        if scan.fails {
+            return Err(
+                Reason::Other("there is a precompiled header whose text cannot be used".into()).into()
+            );
+        }
+        if found.probes {
+            return Err(Reason::Other("`__has_include` in a precompiled header".into()).into());
+        }
+        for path in &found.paths {
+            set.add(dir, path)?;
+            for file in self.gcc.precompiled.at(path, scan, dir, self.files)? {
+                set.add(dir, &file)?;
+            }
+        }
+        Ok(())
     }
 
     fn scan(&self, request: &ScanRequest) -> Result<Arc<Scan>, Stop> {
@@ -115,6 +145,7 @@ impl Units<'_> {
                 _ => "C_INCLUDE_PATH",
             }),
             missing_is_generated: call.missing_is_generated,
+            looks_for_precompiled: self.family == Family::Clang || call.uses_precompiled(language),
         }
     }
 }

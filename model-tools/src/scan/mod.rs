@@ -7,7 +7,10 @@
 //! **Invariant:** a [`Scan`] equals what `gcc -M` lists: the same paths, spelled the same, in the same order. Where that
 //! is not certain the answer is [`ScanMiss::NotSure`], and the caller runs the real `gcc -M`.
 //!
-//! Left out on purpose, and therefore `NotSure`: most errors that GCC would report, precompiled headers, assertions
+//! A precompiled header that GCC may take changes nothing in a scan but that it is named: the text is followed as if there
+//! were none. What GCC reads with it is for the caller to find out.
+//!
+//! Left out on purpose, and therefore `NotSure`: most errors that GCC would report, assertions
 //! (`#if #cpu(x)`), `__VA_OPT__` in a directive, `__COUNTER__` in a directive, traditional mode, modules, other charsets.
 //!
 //! ```text
@@ -44,7 +47,7 @@ mod watch;
 pub use depfile::{DepfileOptions, Target, default_target, depfile};
 pub use facts::{AskCompiler, CompilerFacts, Facts};
 pub use request::{Compiler, DirClass, DirFlag, Forced, Language, MacroFlag, ScanRequest};
-pub use result::{Dep, Scan, ScanMiss};
+pub use result::{Dep, Precompiled, Scan, ScanMiss};
 pub use scanner::Scanner;
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::facts::Facts;
 use super::memo::{Key, Remembered, SeenDir};
 use super::request::Compiler;
-use super::result::{Dep, Scan};
+use super::result::{Dep, Precompiled, Scan};
 use super::symbol::{Sym, Symbols};
 
 /// Starts the file; the version is the last byte.
-const MAGIC: &[u8; 9] = b"ggr-scan\x02";
+const MAGIC: &[u8; 9] = b"ggr-scan\x03";
 /// A reader takes no more than this. Git's 500 units need 2 MB.
 const LARGEST: u64 = 256 << 20;
 /// A unit that was not asked for in this many sessions is forgotten.
@@ -41,6 +41,7 @@ struct SavedUnit {
     probed: Vec<PathBuf>,
     uses_time: bool,
     has_incbin: bool,
+    precompiled: Option<Precompiled>,
     fails: bool,
     /// Indices into the table of stamps.
     found: Vec<u32>,
@@ -104,6 +105,7 @@ impl Table<'_> {
             probed: unit.scan.probed.clone(),
             uses_time: unit.scan.uses_time,
             has_incbin: unit.scan.has_incbin,
+            precompiled: unit.scan.precompiled.clone(),
             fails: unit.scan.fails,
             found: unit.found.iter().map(|(path, stamp)| self.stamp(*path, *stamp)).collect(),
             seen: unit
@@ -158,6 +160,7 @@ impl Store {
             probed: saved.probed,
             uses_time: saved.uses_time,
             has_incbin: saved.has_incbin,
+            precompiled: saved.precompiled,
             fails: saved.fails,
         };
         (vouched == absent.len()).then(|| Remembered { scan: Arc::new(scan), found, dirs, absent })

@@ -109,4 +109,6 @@ pub struct ScanRequest {
     pub language_path: Option<String>,
     /// `-MG`: a header that is missing is a dependency, by its name, and no error. Only with `-M` and `-MM`.
     pub missing_is_generated: bool,
+    /// Whether GCC looks for precompiled headers: not when it makes one, nor when it only preprocesses.
+    pub looks_for_precompiled: bool,
 }

@@ -15,6 +15,19 @@ pub struct Dep {
     pub generated: bool,
 }
 
+/// Precompiled headers of which GCC may take one in place of the text of the first header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precompiled {
+    /// The `.gch` files and directories, absolute, in the order in which GCC looks at them.
+    pub paths: Vec<PathBuf>,
+    /// The first of [`Scan::deps`] that the header's text stands for: itself.
+    pub first: usize,
+    /// The end of those: what it includes, and was not read before.
+    pub end: usize,
+    /// Among them `__has_include` found a file, not one of the system's, that they do not include.
+    pub probes: bool,
+}
+
 /// All that preprocessing one translation unit reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
@@ -29,6 +42,8 @@ pub struct Scan {
     pub uses_time: bool,
     /// `.incbin` stands somewhere in the text of a file that is read: the assembler reads a file that is not listed here.
     pub has_incbin: bool,
+    /// What may stand for some of the files.
+    pub precompiled: Option<Precompiled>,
     /// GCC fails: on `#error`, or for want of a header. What it has read by then is listed.
     pub fails: bool,
 }

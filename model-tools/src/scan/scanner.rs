@@ -173,7 +173,9 @@ impl Scanner {
         let (table, watch) = unit.into_parts();
         lock(&self.tables).push(table);
         let scan = Arc::new(result?);
-        if let Some(key) = key {
+        if let Some(key) = key
+            && !watch.fleeting
+        {
             self.keep(key, Remembered::new(Arc::clone(&scan), &watch));
         }
         Ok(scan)

@@ -243,6 +243,9 @@ impl Unit<'_> {
                 break None;
             }
         };
+        if !self.pch.is_empty() && (found.is_none() || purpose != Purpose::Include) {
+            return Err(ScanMiss::unsure("a precompiled header without the header, or not included at once"));
+        }
         if found.is_none() && cached.is_none() {
             match purpose {
                 Purpose::Preinclude => return Ok(None),
@@ -271,6 +274,9 @@ impl Unit<'_> {
                 self.search.files.len() as u32 - 1
             }
         };
+        if purpose == Purpose::HasInclude {
+            self.probed.push(file);
+        }
         self.search.cache.insert((name, start), file);
         let found_in = cached.map(|(_, dir)| dir);
         for (saw, head) in [(saw_bracket, self.search.bracket), (saw_quote, self.search.quote)] {
@@ -291,7 +297,7 @@ impl Unit<'_> {
                 Some(hit) => symbols.text(hit.path).to_vec(),
                 None => joined(symbols.text(dir_name), symbols.text(name)),
             };
-            self.forbid_pch(path)?;
+            self.look_for_pch(path)?;
         }
         Ok(found)
     }

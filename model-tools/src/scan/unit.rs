@@ -14,7 +14,7 @@ use super::lexed::{Lexed, Op};
 use super::macros::{MacroTable, Meaning};
 use super::mode::Mode;
 use super::request::{Forced, ScanRequest};
-use super::result::{Dep, Scan, ScanMiss};
+use super::result::{Dep, Precompiled, Scan, ScanMiss};
 use super::scanner::{Scanner, Setup};
 use super::search::{CppFile, NO_SEARCH, Purpose, Search, Start, left_dirs};
 use super::symbol::Sym;
@@ -56,6 +56,10 @@ pub(crate) struct Unit<'a> {
     pub(crate) skip_eval: u32,
     pub(crate) current: Current,
     pub(crate) pch_possible: bool,
+    /// The precompiled headers that stand for the file that was looked for last.
+    pub(crate) pch: Vec<PathBuf>,
+    /// The files that `__has_include` found.
+    pub(crate) probed: Vec<u32>,
     pub(crate) watch: Watch,
     /// The working directory.
     pub(crate) dir: Sym,
@@ -95,6 +99,8 @@ impl<'a> Unit<'a> {
             skip_eval: 0,
             current: Current::default(),
             pch_possible: false,
+            pch: Vec::new(),
+            probed: Vec::new(),
             watch: Watch::default(),
             dir: scanner.symbols().intern(request.dir.as_os_str().as_bytes()),
             sources: Vec::new(),
@@ -139,8 +145,14 @@ impl<'a> Unit<'a> {
 
     /// Every file from the first to the last, or to the one that is missing.
     fn run_files(&mut self, main: u32) -> Result<(), ScanMiss> {
-        self.pch_possible = true;
         let main_source = self.open_main(main)?;
+        self.pch_possible = self.request.looks_for_precompiled;
+        if self.pch_possible {
+            self.look_for_pch(self.request.source.clone().into_bytes())?;
+            if !self.pch.is_empty() {
+                return Err(ScanMiss::unsure("a precompiled header in place of the source"));
+            }
+        }
         self.predefine()?;
         for forced in &self.request.forced {
             if let Forced::Macros(name) = forced {
@@ -284,12 +296,17 @@ impl<'a> Unit<'a> {
         if self.search.files[at].guard.is_some_and(|guard| self.table.is_defined(guard)) {
             return Ok(());
         }
+        let paths = std::mem::take(&mut self.pch);
         let source = self.read(file)?;
         if self.seen_once && !self.has_unique_contents(file, import)? {
             return Ok(());
         }
         let dir = self.search.files[at].dir as usize;
         let system = self.current.system || self.search.dirs[dir].system;
+        let (first, replaceable) = (self.scan.deps.len(), !paths.is_empty());
+        if replaceable {
+            self.scan.precompiled = Some(Precompiled { paths, first, end: first, probes: false });
+        }
         if self.search.files[at].stacked == 0 {
             self.add_dep(file, system)?;
         }
@@ -298,6 +315,13 @@ impl<'a> Unit<'a> {
         self.current = Current { file, system, depth: before.depth + 1, line: 0 };
         self.execute(file, source)?;
         self.current = before;
+        if replaceable && let Some(precompiled) = &mut self.scan.precompiled {
+            precompiled.end = self.scan.deps.len();
+            precompiled.probes = self.probed.iter().any(|file| {
+                let CppFile { absolute, found, stacked, .. } = self.search.files[*file as usize];
+                found && stacked == 0 && !self.scanner.symbols().text(absolute).starts_with(b"/usr/")
+            });
+        }
         Ok(())
     }
 

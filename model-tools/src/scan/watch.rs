@@ -27,6 +27,8 @@ pub(crate) struct Watch {
     places: HashMap<Sym, Option<(Sym, u64)>, FxBuildHasher>,
     /// Files that were found, with their stamps.
     pub(crate) found: Vec<(Sym, u64)>,
+    /// A placeholder was found, which has no stamp.
+    pub(crate) fleeting: bool,
     /// Paths where nothing was, each with the directory whose stamp vouches for it.
     pub(crate) absent: Vec<Absent>,
 }
@@ -239,19 +241,31 @@ impl<'a> Unit<'a> {
         Some(real)
     }
 
-    /// A precompiled header beside a header that may be replaced by one.
-    pub(crate) fn forbid_pch(&mut self, mut path: Vec<u8>) -> Result<(), ScanMiss> {
+    /// Looks for a precompiled header beside a header that may be replaced by one.
+    pub(crate) fn look_for_pch(&mut self, mut path: Vec<u8>) -> Result<(), ScanMiss> {
         path.extend_from_slice(b".gch");
         let absolute = self.absolute(&path);
+        let sym = self.scanner.symbols().intern(absolute.as_os_str().as_bytes());
         match self.files.find(&absolute) {
             Found::Missing => {
                 let absent = self.absent(&absolute);
                 self.watch.absent.push(absent);
-                Ok(())
+                return Ok(());
             }
-            Found::Placeholder(_) => Err(ScanMiss::NeedReal(absolute)),
-            _ => Err(ScanMiss::unsure(format!("`{}` is a precompiled header", absolute.display()))),
+            Found::Placeholder(_) => self.watch.fleeting = true,
+            Found::Directory => drop(self.look_at(sym)),
+            Found::File { .. } => {
+                let Some(stamp) = self.files.stamp(&absolute) else {
+                    return Err(ScanMiss::unsure(format!("`{}` is changing", absolute.display())));
+                };
+                self.watch.found.push((sym, stamp));
+            }
+            Found::Other => {
+                return Err(ScanMiss::unsure(format!("`{}` is no regular file", absolute.display())));
+            }
         }
+        self.pch.push(absolute);
+        Ok(())
     }
 
     /// The lexed file, from the scanner's store if it still is what it was.

@@ -28,6 +28,25 @@ printf '#include "s.h"\nint s = S;\n' > 'sp ace/t.c'
 printf 'int t(void) { return __LINE__; }\nconst char *n = __FILE__;\n' > file.c
 printf '#ifdef __OPTIMIZE__\n#include "b.h"\n#else\n#include "s.h"\n#endif\nint o;\n' > cond.c
 printf '#include <math.h>\n#include <pthread.h>\n#include <immintrin.h>\ndouble m(double x) { return sqrt(x); }\n' > math.c
+mkdir -p pch/var.h.gch pch/two.h.gch pch/no.h.gch
+for name in use var new two old gone flags; do
+    printf '#pragma once\n#include "s.h"\n#include <stddef.h>\n#define P S\n' > pch/$name.h
+    printf '#include "%s.h"\n#include "s.h"\nint p(int x) { int unused; return x + P; }\n' $name > pch/$name.c
+done
+cp pch/use.c pch/made.hxx.c
+printf '/* made */\n' > pch/made.hxx.cxx
+cp pch/use.h pch/made.hxx
+printf 'int n;\n' > pch/none.c
+gcc -Isys pch/use.h
+gcc -Isys -O2 pch/flags.h -fexceptions
+gcc -Isys pch/var.h -o pch/var.h.gch/c
+gcc -Isys pch/two.h -o pch/two.h.gch/c
+gcc -Isys pch/two.h -fexceptions -o pch/two.h.gch/x
+gcc -Isys pch/old.h
+printf '#pragma once\n#include "s.h"\n#define P 7\n' > pch/old.h
+gcc -Isys pch/gone.h
+rm pch/gone.h
+g++ -Isys -x c++-header -include pch/made.hxx -o pch/made.hxx.gch -c pch/made.hxx.cxx
 "#;
 
 /// Each is modelled, and leaves the same here and there.
@@ -195,6 +214,38 @@ pub(super) const MODELLED: &[&str] = &[
     "gcc main.c -save-temps -o out/prog",
     "gcc -nostdlib -r main.c math.c -o out/both.o",
     "gcc bad.c -o out/prog",
+    "gcc -c pch/use.c -Isys -MD -Wall -H",
+    "gcc -c pch/use.c -Isys -MMD -MP -MF deps/p.d -g -Winvalid-pch",
+    "gcc -S pch/use.c -Isys -O2",
+    "gcc -c main.c -include pch/use.h -Isys -MD -MT x.o -o out/p.o",
+    "gcc -fsyntax-only pch/use.c -Isys -Wall",
+    "gcc -E pch/use.c -Isys -H -MD -o out/p.i",
+    "gcc -MM pch/use.c -Isys",
+    "gcc -c pch/flags.c -Isys -H -MD -Winvalid-pch",
+    "gcc -c pch/flags.c -Isys -fexceptions -H -MD -Winvalid-pch",
+    "gcc -c pch/use.c -Isys -DS=4 -Winvalid-pch",
+    "gcc -c pch/use.c -Isys -save-temps -MD",
+    "gcc -c pch/var.c -Isys -H -MD",
+    "gcc -c pch/none.c -include pch/no.h.gch/../use.h -Isys -MD",
+    "g++ -c main.c -include pch/made.hxx -Isys -Winvalid-pch -MD -H",
+    "g++ main.c src/c.cc -include pch/made.hxx -Isys -o out/prog",
+    "gcc -E pch/use.h -Isys -o out/h.i",
+    "gcc -fsyntax-only inc/b.h pch/use.c -Isys",
+    "gcc -M pch/use.h -Isys",
+];
+
+/// Each makes a precompiled header, whose bytes are others each time.
+pub(super) const PRECOMPILING: &[&str] = &[
+    "gcc inc/b.h",
+    "gcc -c inc/b.h -o out/b.h.gch -MD -H",
+    "gcc pch/new.h -Isys -MD -MP -Wall",
+    "gcc -c pch/new.h -Isys -MMD",
+    "gcc pch/new.h inc/b.h -Isys -MD",
+    "g++ pch/new.h -Isys -O2 -g -Wp,-MD,deps/v.d",
+    "gcc -x c-header main.c -o out/main.gch",
+    "g++ -x c++-header -Winvalid-pch -include pch/made.hxx -Isys -MD -MT x -MF deps/m.d -o out/made.gch -c pch/made.hxx.cxx",
+    "gcc warn.c -x c-header -Wall -fstack-usage",
+    "gcc inc/b.h -DX=",
 ];
 
 /// Each runs here.
@@ -207,7 +258,15 @@ pub(super) const LOCAL: &[(&str, &str)] = &[
     ("gcc -print-prog-name=ld", "it only asks for information"),
     ("gcc -c main.c -fbogus", "unknown flag `-fbogus`"),
     ("gcc -E -", "it reads standard input"),
-    ("gcc -c inc/b.h", "`inc/b.h` is to be precompiled"),
+    ("gcc inc/b.h main.c", "`inc/b.h` is to be precompiled, and more is asked for"),
+    ("gcc inc/b.h -save-temps", "`inc/b.h` is to be precompiled, and more is asked for"),
+    ("gcc -S inc/b.h", "`inc/b.h` is to be precompiled, and more is asked for"),
+    ("gcc inc/b.h -o nowhere/b.h.gch", "`nowhere/b.h.gch` is missing"),
+    ("gcc -c pch/gone.c -Isys", "the preprocessor fails"),
+    ("gcc -c pch/old.c -Isys", "`pch/old.h` is precompiled of other files"),
+    ("gcc -fsyntax-only pch/use.h -Isys", "`pch/use.h` may be precompiled"),
+    ("gcc -c main.c -imacros pch/use.h -Isys", "`./pch/use.h` is precompiled of other files"),
+    ("gcc -c pch/two.c -Isys", "`pch/two.h` is precompiled several times"),
     ("gcc -c main.c -c -o main.c", "`main.c` is both source and output"),
     ("gcc -c main.c math.c -o out/x.o", "`out/x.o` is written twice"),
     ("gcc -c src/a.c -I- -Iinc", "the preprocessor fails"),

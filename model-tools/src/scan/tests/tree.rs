@@ -69,6 +69,7 @@ impl Tree {
             cpath: None,
             language_path: None,
             missing_is_generated: false,
+            looks_for_precompiled: true,
         };
         for flag in flags {
             let (name, value) = flag.split_once(' ').unwrap_or((flag, ""));
