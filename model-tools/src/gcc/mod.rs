@@ -12,6 +12,7 @@
 //! Left out, and therefore run here: Clang's precompiled headers, modules, plugins, specs, profiles that are read back, offloading,
 //! other languages than C, C++ and assembler, sources from standard input.
 
+mod by_stamp;
 mod call;
 mod clang;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use md5::{Digest, Md5};
 use memchr::{memmem, memrchr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::by_stamp::ByStamp;
 use super::stop::Stop;
 use crate::model::{FileView, Found, Reason};
 use crate::scan::{Dep, Scan};
@@ -58,10 +59,9 @@ struct Text<'a> {
 /// What is known of precompiled headers and of the files that they are made of.
 #[derive(Default)]
 pub(super) struct Precompiled {
-    /// Files, each with the stamp that it had.
-    files: Mutex<FxHashMap<PathBuf, (u64, Content)>>,
-    /// Precompiled headers that were read, each with the stamp that it had.
-    read: Mutex<FxHashMap<PathBuf, (u64, Arc<Made>)>>,
+    files: ByStamp<Content>,
+    /// Precompiled headers that were read.
+    read: ByStamp<Arc<Made>>,
     /// Those that are still to be made.
     promised: Mutex<FxHashMap<OutputRef, Arc<Made>>>,
 }
@@ -107,10 +107,9 @@ impl Precompiled {
     }
 
     fn check(&self, gch: &Path, text: &Text<'_>, files: &dyn FileView) -> Result<Arc<Made>, Stop> {
-        let other = || Reason::Other(format!("`{}` is precompiled of other files", text.name()));
         let content = |dep: &Dep| self.content(dep, text.dir, files);
-        let first = content(text.header.first().ok_or_else(other)?)?;
-        let made = self.made(gch, first, text, files)?.ok_or_else(other)?;
+        let first = content(text.header.first().ok_or_else(|| text.other())?)?;
+        let made = self.made(gch, first, text, files)?;
         let mut rest = made.contents.clone();
         let mut take = |content: Content| {
             let at = rest.iter().position(|other| *other == content);
@@ -118,7 +117,7 @@ impl Precompiled {
         };
         for dep in text.header {
             if !take(content(dep)?) {
-                return Err(other().into());
+                return Err(text.other().into());
             }
         }
         for dep in text.before {
@@ -127,52 +126,37 @@ impl Precompiled {
         match &rest[..] {
             [] => Ok(made),
             [source] if is_stub(gch, *source, files) => Ok(made),
-            _ => Err(other().into()),
+            _ => Err(text.other().into()),
         }
     }
 
-    /// What a precompiled header is made of; nothing if that does not stand in it.
+    /// What a precompiled header is made of.
     fn made(
         &self,
         gch: &Path,
         first: Content,
         text: &Text<'_>,
         files: &dyn FileView,
-    ) -> Result<Option<Arc<Made>>, Stop> {
+    ) -> Result<Arc<Made>, Stop> {
         if let Found::Placeholder(output) = files.find(gch) {
             let promised = self.promised.lock().expect("no holder panics").get(&output).cloned();
-            return promised.map(Some).ok_or_else(|| Stop::Force(vec![gch.to_owned()]));
+            return promised.ok_or_else(|| Stop::Force(vec![gch.to_owned()]));
         }
-        let stamp = files.stamp(gch);
-        if let Some((old, made)) = self.read.lock().expect("no holder panics").get(gch)
-            && Some(*old) == stamp
-        {
-            return Ok(Some(made.clone()));
-        }
-        let bytes =
-            files.read(gch).map_err(|error| Reason::Other(format!("`{}`: {error}", gch.display())))?;
-        let Some(contents) = table(&bytes, first) else { return Ok(None) };
-        let made = Arc::new(Made { contents, names: relative_names(&bytes, text.header) });
-        if let Some(stamp) = stamp {
-            self.read.lock().expect("no holder panics").insert(gch.to_owned(), (stamp, made.clone()));
-        }
-        Ok(Some(made))
+        self.read.of(gch, files, || {
+            let bytes =
+                files.read(gch).map_err(|error| Reason::Other(format!("`{}`: {error}", gch.display())))?;
+            let contents = table(&bytes, first).ok_or_else(|| text.other())?;
+            Ok(Arc::new(Made { contents, names: relative_names(&bytes, text.header) }))
+        })
     }
 
     fn content(&self, dep: &Dep, dir: &Path, files: &dyn FileView) -> Result<Content, Reason> {
         let path = dir.join(&dep.path);
-        let stamp = files.stamp(&path);
-        if let Some((old, content)) = self.files.lock().expect("no holder panics").get(&path)
-            && Some(*old) == stamp
-        {
-            return Ok(*content);
-        }
-        let bytes = files.read(&path).map_err(|error| Reason::Other(format!("`{}`: {error}", dep.path)))?;
-        let content = Content::of(&bytes);
-        if let Some(stamp) = stamp {
-            self.files.lock().expect("no holder panics").insert(path, (stamp, content));
-        }
-        Ok(content)
+        self.files.of(&path, files, || {
+            let bytes =
+                files.read(&path).map_err(|error| Reason::Other(format!("`{}`: {error}", dep.path)))?;
+            Ok(Content::of(&bytes))
+        })
     }
 }
 
@@ -188,6 +172,11 @@ impl Content {
 impl Text<'_> {
     fn name(&self) -> &str {
         self.header.first().map_or("", |dep| &dep.path)
+    }
+
+    /// Why a precompiled header does not stand for it.
+    fn other(&self) -> Reason {
+        Reason::Other(format!("`{}` is precompiled of other files", self.name()))
     }
 
     /// The file in a directory that holds no more than one.

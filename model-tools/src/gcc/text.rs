@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
 use memchr::{memchr_iter, memmem};
-use rustc_hash::FxHashMap;
 
+use super::by_stamp::ByStamp;
 use crate::model::FileView;
 
 /// What was found in one file.
@@ -27,7 +27,7 @@ pub(super) struct TextFacts {
 /// The facts of files, valid while their stamps are the same.
 #[derive(Default)]
 pub(super) struct Texts {
-    known: Mutex<FxHashMap<PathBuf, (u64, Arc<TextFacts>)>>,
+    known: ByStamp<Arc<TextFacts>>,
 }
 
 impl Texts {
@@ -36,17 +36,7 @@ impl Texts {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] for a placeholder, and what reading it says.
     pub(super) fn of(&self, path: &Path, files: &dyn FileView) -> io::Result<Arc<TextFacts>> {
-        let stamp = files.stamp(path);
-        if let Some((old, facts)) = self.known.lock().expect("no holder panics").get(path)
-            && Some(*old) == stamp
-        {
-            return Ok(facts.clone());
-        }
-        let facts = Arc::new(read(&files.read(path)?));
-        if let Some(stamp) = stamp {
-            self.known.lock().expect("no holder panics").insert(path.to_owned(), (stamp, facts.clone()));
-        }
-        Ok(facts)
+        self.known.of(path, files, || Ok(Arc::new(read(&files.read(path)?))))
     }
 }
 
