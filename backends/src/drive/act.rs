@@ -334,9 +334,8 @@ impl Driver {
         if let Some(recorder) = self.recorder.as_ref().filter(|_| pending.cacheable) {
             recorder.record(job.id, finished.clone());
         }
-        if let Some(durations) = &self.options.durations {
+        if let Some(mut durations) = self.durations() {
             let took = Duration::from_micros(finished.duration_us);
-            let mut durations = durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             durations.learn(&pending.label, pending.kind, pending.size, took);
         }
     }

@@ -48,9 +48,7 @@ impl Driver {
     }
 
     fn remembered(&self, pending: &Pending) -> Option<Duration> {
-        let durations = self.options.durations.as_ref()?;
-        let durations = durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        durations.remembered(&pending.label, pending.kind)
+        self.durations()?.remembered(&pending.label, pending.kind)
     }
 
     /// Nothing if a place that runs chains would not take it by itself.

@@ -1,6 +1,6 @@
 //! Taking thunks in.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ggr_ir::{Kind, Mode, Object, OutputRef};
@@ -9,7 +9,7 @@ use super::handle::Submission;
 use super::record::{Pending, Record, Work};
 use super::report::BuildEvent;
 use super::{Driver, PACK_OVER, UNKNOWN};
-use crate::durations::SizeClass;
+use crate::durations::{Durations, SizeClass};
 use crate::scheduler::{Event, NewNode, NodeId, Urgency};
 
 impl Driver {
@@ -57,10 +57,14 @@ impl Driver {
     }
 
     fn estimate(&self, label: &str, kind: Kind, size: SizeClass) -> Duration {
-        let remembered = self.options.durations.as_ref().and_then(|durations| {
-            durations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).estimate(label, kind, size)
-        });
+        let remembered = self.durations().and_then(|durations| durations.estimate(label, kind, size));
         remembered.unwrap_or(UNKNOWN)
+    }
+
+    /// What is remembered of how long thunks take, if anything is.
+    pub(super) fn durations(&self) -> Option<MutexGuard<'_, Durations>> {
+        let durations = self.options.durations.as_ref()?;
+        Some(durations.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,11 +1,12 @@
 //! What a service has, and what is on its way there: two connections and many jobs send to one service, and no blob is sent twice.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ggr_ir::BlobId;
 use tokio::sync::Notify;
 
+use super::lock;
 use crate::service::Address;
 
 #[derive(Debug, Default)]
@@ -28,9 +29,8 @@ pub(super) struct Claim<'a> {
 }
 
 impl Has {
-    /// No code that holds the lock can panic half-way through a change.
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     pub(super) fn contains(&self, id: BlobId) -> bool {
@@ -92,12 +92,12 @@ pub struct Peers(Mutex<Vec<(Address, Arc<Has>)>>);
 
 impl Peers {
     pub(super) fn join(&self, address: Address, has: Arc<Has>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((address, has));
+        lock(&self.0).push((address, has));
     }
 
     /// Another service that has this blob, and that passes.
     pub(super) fn holder(&self, id: BlobId, pass: impl Fn(&Address) -> bool) -> Option<Address> {
-        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = lock(&self.0);
         let mut holders = peers.iter().filter(|(address, has)| pass(address) && has.contains(id));
         holders.next().map(|(address, _)| address.clone())
     }
