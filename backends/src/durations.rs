@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 /// The version of the file's format, its first byte.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Keys kept; past this the least recently learned half is forgotten. At about 24 bytes each, the file stays under 10 MB.
 const MOST: usize = 400_000;
@@ -41,7 +41,7 @@ struct Remembered {
     at: u64,
 }
 
-/// How long one kind takes in the mean.
+/// How long one kind takes in the mean at one size.
 #[derive(Clone, Copy, Default, Serialize, Deserialize, Debug)]
 struct Mean {
     micros: f64,
@@ -56,7 +56,7 @@ impl Mean {
     }
 }
 
-/// How large what a thunk reads is, in steps of half a power of two: durations grow with it, but no straight line fits.
+/// How large what a thunk works on is, in steps of half a power of two: durations grow with it, but no straight line fits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
 pub struct SizeClass(u8);
 
@@ -67,13 +67,18 @@ impl SizeClass {
         let half = (bytes >> (bytes.ilog2() - 1)) & 1;
         Self((2 * bytes.ilog2()) as u8 + half as u8)
     }
+
+    /// How many times as large things of this class are as those of the other, at most eight or an eighth: further than that
+    /// nothing can be said.
+    fn times(self, other: Self) -> f64 {
+        f64::exp2((f64::from(self.0) - f64::from(other.0)) / 2.0).clamp(0.125, 8.0)
+    }
 }
 
 /// How long thunks took, by label and kind. Keys are 64-bit hashes of both: a collision gives a wrong estimate, no more.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 pub struct Durations {
     exact: FxHashMap<u64, Remembered>,
-    kinds: BTreeMap<Kind, Mean>,
     sizes: BTreeMap<(Kind, SizeClass), Mean>,
     clock: u64,
 }
@@ -120,20 +125,23 @@ impl Durations {
                 *known = Remembered { micros: moved as u64, at };
             })
             .or_insert(Remembered { micros, at });
-        self.kinds.entry(kind).or_default().learn(micros);
         self.sizes.entry((kind, size)).or_default().learn(micros);
         if self.exact.len() > MOST {
             self.forget();
         }
     }
 
-    /// How long it will take: what it took before, or what its kind takes in the mean at such a size, or at any size;
-    /// nothing if none of these is known.
+    /// How long it will take: what it took before, or what its kind takes in the mean at such a size, or at the nearest that
+    /// is known, and in proportion; nothing if none of these is known.
     pub fn estimate(&self, label: &str, kind: Kind, size: SizeClass) -> Option<Duration> {
         let exact = self.exact.get(&key(label, kind)).map(|known| known.micros);
-        let of_size = || self.sizes.get(&(kind, size)).map(|mean| mean.micros as u64);
-        let of_kind = || self.kinds.get(&kind).map(|mean| mean.micros as u64);
-        exact.or_else(of_size).or_else(of_kind).map(Duration::from_micros)
+        exact.or_else(|| self.of_size(kind, size)).map(Duration::from_micros)
+    }
+
+    fn of_size(&self, kind: Kind, size: SizeClass) -> Option<u64> {
+        let known = self.sizes.range((kind, SizeClass(0))..=(kind, SizeClass(u8::MAX)));
+        let (&(_, nearest), mean) = known.min_by_key(|((_, known), _)| known.0.abs_diff(size.0))?;
+        Some((mean.micros * size.times(nearest)) as u64)
     }
 
     /// How long it took before; nothing if it did not run.
@@ -174,7 +182,8 @@ mod tests {
         durations.learn("gcc a.o", Kind::Compile, SMALL, Duration::from_secs(1));
         durations.learn("gcc b.o", Kind::Compile, large, Duration::from_secs(9));
         let estimate = |size| durations.estimate("gcc c.o", Kind::Compile, size).unwrap().as_secs();
-        assert_eq!((estimate(SMALL), estimate(large), estimate(SizeClass::of(9 << 20))), (1, 9, 5));
+        assert_eq!((estimate(SMALL), estimate(large), estimate(SizeClass::of(4 << 20))), (1, 9, 36));
+        assert_eq!(estimate(SizeClass::of(u64::MAX)), 72, "further than that nothing can be said");
     }
 
     #[test]

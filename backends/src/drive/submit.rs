@@ -1,9 +1,10 @@
 //! Taking thunks in.
 
+use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ggr_ir::{Kind, Mode, Object, OutputRef};
+use ggr_ir::{Kind, Mode, Object, OutputRef, RootPath};
 
 use super::handle::Submission;
 use super::record::{Pending, Record, Work};
@@ -76,11 +77,18 @@ fn outputs_read(thunk: &ggr_ir::Thunk) -> impl Iterator<Item = &OutputRef> {
     })
 }
 
-/// How much it reads of what is known when it is submitted, and no program: the toolchain would hide the differences.
+/// How much it works on of what is known when it is submitted: the files that its command names and no program, or if it names
+/// none, all that it reads. Headers and the toolchain are alike for many and would hide the differences.
 fn size_read(thunk: &ggr_ir::Thunk) -> SizeClass {
-    let sizes = thunk.inputs.values().map(|entry| match (&entry.object, entry.mode) {
+    let size = |entry: &ggr_ir::Entry<Object>| match (&entry.object, entry.mode) {
         (Object::Blob(blob), Mode::Regular) => blob.size(),
         _ => 0,
-    });
-    SizeClass::of(sizes.sum())
+    };
+    let dir = thunk.command.dir.as_path();
+    let paths = thunk.command.args.iter().filter_map(|arg| RootPath::lexical(dir, Path::new(arg)).ok());
+    let named: u64 = paths.filter_map(|path| thunk.inputs.get(&path)).map(size).sum();
+    match named {
+        0 => SizeClass::of(thunk.inputs.values().map(size).sum()),
+        named => SizeClass::of(named),
+    }
 }

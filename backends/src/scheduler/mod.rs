@@ -2,7 +2,7 @@
 //!
 //! Nodes are added while the build is still being traced. A node whose dependencies are done is first checked for a
 //! recorded result, then waits for a slot; what lies on the longest remaining path goes first, and before that whatever
-//! somebody waits for. Failures outside the program are handled by the table in `policy.rs`; stragglers, and where slots
+//! somebody waits for, but for what would otherwise be left over at the build's end. Failures outside the program are handled by the table in `policy.rs`; stragglers, and where slots
 //! stand idle what the build's end hangs on, get a duplicate, and the first result wins.
 //!
 //! **Invariant:** a node is settled ([`Action::Done`] or [`Action::Failed`]) exactly once, and started only after all that
@@ -10,6 +10,7 @@
 //! its slot. **Bound:** 64 bytes a node and its edges; finished nodes keep no edges. Each event costs amortised
 //! constant time, and the logarithm of the ready queue for each start.
 
+mod balance;
 mod callers;
 mod ended;
 mod event;
@@ -33,6 +34,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use balance::{Left, is_left};
 use callers::Callers;
 pub use event::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NewNode, NodeId, Urgency,
@@ -93,6 +95,7 @@ pub struct Scheduler {
     overdue: VecDeque<AttemptId>,
     critical: Critical,
     callers: Callers,
+    left: Left,
     /// Nodes that are not settled.
     open: usize,
     tally: Tally,
@@ -139,6 +142,7 @@ impl Scheduler {
             overdue: VecDeque::new(),
             critical: Critical::default(),
             callers: Callers::default(),
+            left: Left::default(),
             open: 0,
             tally: Tally::default(),
             draining: false,
@@ -217,6 +221,11 @@ impl Scheduler {
             (true, false) => self.callers.closed(),
             _ => {}
         }
+        match (is_left(old), is_left(state)) {
+            (false, true) => self.left.add(&self.nodes[id.0 as usize]),
+            (true, false) => self.left.remove(&self.nodes[id.0 as usize]),
+            _ => {}
+        }
         self.count_homed(self.nodes[id.0 as usize].home, old, state);
         if let Some(count) = self.tally.at(old) {
             *count -= 1;
@@ -256,6 +265,7 @@ impl Scheduler {
             dependants: Edges::EMPTY,
         });
         self.open += 1;
+        self.left.add(&self.nodes[id.0 as usize]);
         if self.draining {
             return self.fail(id, FailCause::Cancelled, actions);
         }
@@ -312,6 +322,9 @@ impl Scheduler {
                 continue;
             }
             node.awaited = true;
+            if is_left(node.state) {
+                self.left.await_it(node);
+            }
             if node.is_called_for() {
                 self.callers.opened();
             }
@@ -327,13 +340,13 @@ impl Scheduler {
     /// always find the slot taken by something else.
     pub fn fill(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.fill_overdue(now, actions);
-        let kept = self.kept(now);
+        let (kept, urgent) = (self.kept(now), self.urgent());
         while self.places.iter().any(|place| place.used < place.spec.slots) {
             let at_home = |node: &Node, waiting| place_for(&self.places, node, waiting, Reach::Own, &kept);
             let elsewhere =
                 |node: &Node, waiting| place_for(&self.places, node, waiting, Reach::Others, &kept);
-            let found = self.ready.pop(&self.nodes, at_home);
-            let found = found.or_else(|| self.ready.pop_longest(&self.nodes, elsewhere));
+            let found = self.ready.pop(&self.nodes, urgent, at_home);
+            let found = found.or_else(|| self.ready.pop_longest(&self.nodes, urgent, elsewhere));
             let Some((id, backend)) = found else {
                 return self.clone_critical(now, actions);
             };

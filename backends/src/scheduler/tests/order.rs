@@ -105,6 +105,50 @@ fn a_node_that_is_added_awaited_pulls_its_dependencies() {
     assert_eq!(w.started_nodes(), [needed.0]);
 }
 
+/// Adds these, in seconds, to no slots, the second list awaited; which of all start first on two?
+fn first_of(eventual: &[u64], awaited: &[u64]) -> Vec<u32> {
+    let mut w = world(&[0]);
+    for seconds in eventual {
+        w.add(*seconds, &[]);
+    }
+    for seconds in awaited {
+        let node = w.add(*seconds, &[]);
+        w.tell(Event::Demand(node));
+    }
+    w.tell(Event::Slots { backend: BackendId(0), slots: 2 });
+    w.started_nodes()
+}
+
+#[test]
+fn what_would_be_left_over_at_the_end_goes_with_the_awaited() {
+    assert_eq!(first_of(&[10, 1], &[2; 4]), [0, 2], "it takes longer than all else on both slots");
+    assert_eq!(first_of(&[10, 7], &[2; 4]), [2, 3], "it is not the last");
+    assert_eq!(first_of(&[2, 1], &[3, 3]), [2, 3], "the awaited take longer");
+}
+
+#[test]
+fn a_short_call_is_not_kept_waiting_by_what_is_left_over() {
+    assert_eq!(first_of(&[10, 1], &[1, 1]), [2, 3]);
+}
+
+#[test]
+fn what_is_done_or_in_doubt_is_not_left() {
+    let mut w = world(&[1]);
+    let failed = w.add(20, &[]);
+    let attempt = w.only_start();
+    w.ended(attempt, Ending::ToolFailed);
+    assert!(w.said().contains(&Action::Doubt { node: failed, cause: DoubtCause::Tool }));
+    w.add(20, &[]);
+    let attempt = w.only_start();
+    w.ended(attempt, Ending::Reduced);
+    w.tell(Event::Slots { backend: BackendId(0), slots: 0 });
+    let long = w.add(10, &[]);
+    let awaited = [w.add(2, &[]), w.add(2, &[]), w.add(2, &[]), w.add(2, &[])];
+    awaited.iter().for_each(|node| w.tell(Event::Demand(*node)));
+    w.tell(Event::Slots { backend: BackendId(0), slots: 2 });
+    assert_eq!(w.started_nodes(), [long.0, awaited[0].0]);
+}
+
 #[test]
 fn a_recorded_result_takes_no_slot() {
     let mut w = world(&[0]);
