@@ -14,7 +14,7 @@ use crate::binutils::ld::Ld;
 use crate::binutils::objcopy::Objcopy;
 use crate::binutils::strip::Strip;
 use crate::binutils::{Binutils, Watched};
-use crate::gcc::Gcc;
+use crate::gcc::{Gcc, Texts};
 use crate::link::Linkers;
 use crate::model::Model;
 use crate::scan::{AskCompiler, Scanner};
@@ -63,6 +63,7 @@ pub struct Models {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
     scanner: Arc<Scanner>,
+    texts: Arc<Texts>,
     models: Vec<Box<dyn Model>>,
     /// The names of the user's tools, which may be scripts.
     users: BTreeSet<String>,
@@ -85,11 +86,12 @@ impl Models {
         let memo = read_memo(memo).unwrap_or_default();
         let part = |name: &str| memo.get(name).map_or(&[][..], Vec::as_slice);
         let tools = Arc::new(Tools::new(Records::from_bytes(part("tools")).unwrap_or_default()));
-        let linkers = Arc::new(Linkers::new(part("links")));
+        let linkers = Arc::new(Linkers::new(part("links"), part("linked")));
+        let texts = Arc::new(Texts::new(part("texts")));
         let binutils = Arc::new(Binutils::new(tools.clone(), linkers.clone()));
         let models: Vec<Box<dyn Model>> = vec![
             Box::new(Watched::new(
-                adjust(Gcc::new(tools.clone(), linkers.clone(), scanner.clone())),
+                adjust(Gcc::new(tools.clone(), linkers.clone(), scanner.clone()).with_texts(texts.clone())),
                 binutils.clone(),
             )),
             Box::new(Archiver::new(binutils.clone())),
@@ -98,7 +100,7 @@ impl Models {
             Box::new(Strip::new(binutils.clone())),
             Box::new(Objcopy::new(binutils)),
         ];
-        Self { tools, linkers, scanner, models, users: BTreeSet::new() }
+        Self { tools, linkers, scanner, texts, models, users: BTreeSet::new() }
     }
 
     /// Adds the user's tools, which come before ggr's own; of two with the same name the first counts.
@@ -119,8 +121,12 @@ impl Models {
     /// # Errors
     /// As the file system says.
     pub fn save(&self, memo: &Path) -> io::Result<()> {
-        let parts =
-            BTreeMap::from([("links", self.linkers.records()), ("tools", self.tools.records().to_bytes())]);
+        let parts = BTreeMap::from([
+            ("linked", self.linkers.knowledge().records()),
+            ("links", self.linkers.records()),
+            ("texts", self.texts.records()),
+            ("tools", self.tools.records().to_bytes()),
+        ]);
         let bytes = postcard::to_extend(&parts, vec![VERSION]).map_err(io::Error::other)?;
         self.scanner.save(&scans(memo))?;
         let beside = memo.with_extension(format!("{}.new", std::process::id()));

@@ -10,7 +10,7 @@ use super::plugins::is_llvm;
 use super::{Binutils, Draft, answer};
 use crate::getopt::{self, Row, Style, Value, Word};
 use crate::link::Halt;
-use crate::link::facts::{BITCODE, Facts, Leads};
+use crate::link::facts::{Facts, Leads};
 use crate::link::is_plain_object;
 use crate::model::{FileView, Found, Invocation, Model, Modelled, Plan, Reason};
 
@@ -304,10 +304,6 @@ impl Archiver {
             let path = draft.invocation.dir.join(name);
             let found = match draft.files.find(&path) {
                 Found::Placeholder(_) => shared.plugins.bitcode_expected(),
-                Found::File { .. } if call.archives.contains(name) => {
-                    let bytes = draft.files.read(&path).map_err(|_| Halt::Force(path.clone()))?;
-                    memchr::memmem::find(&bytes, BITCODE).is_some()
-                }
                 Found::File { .. } => shared.linkers.knowledge().of(&path, draft.files)?.bitcode,
                 _ => false,
             };

@@ -17,7 +17,8 @@ impl<T> Default for ByStamp<T> {
 }
 
 impl<T: Clone> ByStamp<T> {
-    /// What is known of the file at an absolute path, or what `find` finds, which is kept if the file has a stamp.
+    /// What is known of the file at an absolute path, or what `find` finds, which is told the file's stamp. It is kept if there is
+    /// one.
     ///
     /// # Errors
     /// Those of `find`.
@@ -25,7 +26,7 @@ impl<T: Clone> ByStamp<T> {
         &self,
         path: &Path,
         files: &dyn FileView,
-        find: impl FnOnce() -> Result<T, E>,
+        find: impl FnOnce(Option<u64>) -> Result<T, E>,
     ) -> Result<T, E> {
         let stamp = files.stamp(path);
         if let Some((old, known)) = self.0.lock().expect("no holder panics").get(path)
@@ -33,7 +34,7 @@ impl<T: Clone> ByStamp<T> {
         {
             return Ok(known.clone());
         }
-        let found = find()?;
+        let found = find(stamp)?;
         if let Some(stamp) = stamp {
             self.0.lock().expect("no holder panics").insert(path.to_owned(), (stamp, found.clone()));
         }

@@ -49,13 +49,13 @@ use precompiled::Precompiled;
 use seen::Seen;
 use source::Personality;
 use stages::Assemblers;
-use text::Texts;
+pub(crate) use text::Texts;
 
 /// The model of `gcc` and its like. One for a session; what it learns of files is shared by all calls.
 pub struct Gcc {
     tools: Arc<Tools>,
     linkers: Arc<Linkers>,
-    texts: Texts,
+    texts: Arc<Texts>,
     scanner: Arc<Scanner>,
     searches: Searches,
     natives: Natives,
@@ -72,7 +72,7 @@ impl Gcc {
         Self {
             tools,
             linkers,
-            texts: Texts::default(),
+            texts: Arc::default(),
             scanner,
             searches: Searches::default(),
             natives: Natives::default(),
@@ -80,6 +80,12 @@ impl Gcc {
             locales: Mutex::default(),
             assemblers: None,
         }
+    }
+
+    /// With what is known of texts.
+    pub(crate) fn with_texts(mut self, texts: Arc<Texts>) -> Self {
+        self.texts = texts;
+        self
     }
 
     /// Cuts calls into preprocess, compile and assemble stages where the result is known to be the same.

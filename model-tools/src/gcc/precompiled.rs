@@ -142,7 +142,7 @@ impl Precompiled {
             let promised = self.promised.lock().expect("no holder panics").get(&output).cloned();
             return promised.ok_or_else(|| Stop::Force(vec![gch.to_owned()]));
         }
-        self.read.of(gch, files, || {
+        self.read.of(gch, files, |_| {
             let bytes =
                 files.read(gch).map_err(|error| Reason::Other(format!("`{}`: {error}", gch.display())))?;
             let contents = table(&bytes, first).ok_or_else(|| text.other())?;
@@ -152,7 +152,7 @@ impl Precompiled {
 
     fn content(&self, dep: &Dep, dir: &Path, files: &dyn FileView) -> Result<Content, Reason> {
         let path = dir.join(&dep.path);
-        self.files.of(&path, files, || {
+        self.files.of(&path, files, |_| {
             let bytes =
                 files.read(&path).map_err(|error| Reason::Other(format!("`{}`: {error}", dep.path)))?;
             Ok(Content::of(&bytes))

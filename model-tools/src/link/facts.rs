@@ -4,21 +4,25 @@
 //! its output, so that a link of placeholders need not wait: [`Knowledge::promise`].
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use ggr_ir::OutputRef;
+use object::ReadRef;
 use object::elf;
+use object::read::ReadCache;
+use object::read::archive::ArchiveFile;
 use object::read::elf::{Dyn, FileHeader, SectionHeader};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::Halt;
 use super::script::{self, Script};
 use crate::model::{FileView, Found, Reason};
 
 /// The kind of machine a file is for: ELF class and machine number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Target {
     class: u8,
     machine: u16,
@@ -38,7 +42,7 @@ impl Target {
 }
 
 /// A shared library's own needs.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Shared {
     /// Its name at run time (`DT_SONAME`).
     pub soname: Option<String>,
@@ -49,7 +53,7 @@ pub struct Shared {
 }
 
 /// What a file leads to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub enum Leads {
     /// To nothing: an object, a program, an archive.
     Nowhere,
@@ -62,7 +66,7 @@ pub enum Leads {
 }
 
 /// What is known of one file.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Facts {
     /// What it was made for, where that can be told.
     pub target: Option<Target>,
@@ -70,7 +74,7 @@ pub struct Facts {
     pub leads: Leads,
     /// Whether it is a program or a shared library: what tools make of it is executable.
     pub linked: bool,
-    /// Whether it is LLVM bitcode.
+    /// Whether it is LLVM bitcode, or an archive that may hold some.
     pub bitcode: bool,
 }
 
@@ -81,14 +85,43 @@ impl Facts {
     }
 }
 
+/// The version of the records, their first byte: another one when [`look`] answers something else.
+const VERSION: u8 = 1;
+
+/// The most files of which facts are remembered between sessions: some megabytes.
+const MOST: usize = 50_000;
+
 /// Remembers facts.
 #[derive(Default, Debug)]
 pub struct Knowledge {
     read: RwLock<FxHashMap<PathBuf, (u64, Arc<Facts>)>>,
+    /// By stamp, which says what the bytes are: from an earlier session.
+    earlier: FxHashMap<u64, Arc<Facts>>,
     promised: RwLock<FxHashMap<OutputRef, Arc<Facts>>>,
 }
 
 impl Knowledge {
+    /// Begins with what [`Knowledge::records`] gave; with nothing if it is damaged or of another version.
+    pub fn new(records: &[u8]) -> Self {
+        let facts: Option<Vec<(u64, Facts)>> = match records.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).ok(),
+            _ => None,
+        };
+        let earlier = facts.unwrap_or_default().into_iter().map(|(stamp, facts)| (stamp, Arc::new(facts)));
+        Self { earlier: earlier.collect(), ..Self::default() }
+    }
+
+    /// What is worth remembering, for a file: this session's, and of the earlier ones' as much as there is room for.
+    pub fn records(&self) -> Vec<u8> {
+        let read = self.read.read().expect("no writer panics");
+        let met: FxHashMap<u64, &Facts> = read.values().map(|(stamp, facts)| (*stamp, &**facts)).collect();
+        let earlier = self.earlier.iter().filter(|(stamp, _)| !met.contains_key(stamp));
+        let earlier = earlier.map(|(stamp, facts)| (*stamp, &**facts)).take(MOST.saturating_sub(met.len()));
+        let mut facts: Vec<_> = met.iter().map(|(stamp, facts)| (*stamp, *facts)).chain(earlier).collect();
+        facts.sort_unstable_by_key(|(stamp, _)| *stamp);
+        postcard::to_extend(&facts, vec![VERSION]).expect("names and numbers can be encoded")
+    }
+
     /// Remembers what an output that is still to be made will be.
     pub fn promise(&self, output: OutputRef, facts: Facts) {
         self.promised.write().expect("no writer panics").insert(output, Arc::new(facts));
@@ -117,7 +150,10 @@ impl Knowledge {
         {
             return Ok(facts.clone());
         }
-        let facts = Arc::new(look(path, files)?);
+        let facts = match self.earlier.get(&stamp) {
+            Some(facts) => facts.clone(),
+            None => Arc::new(look(path, files)?),
+        };
         self.read.write().expect("no writer panics").insert(path.to_owned(), (stamp, facts.clone()));
         Ok(facts)
     }
@@ -128,7 +164,7 @@ impl Knowledge {
 const HEAD: u64 = 512;
 
 /// How LLVM bitcode starts.
-pub const BITCODE: &[u8] = b"BC\xc0\xde";
+const BITCODE: &[u8] = b"BC\xc0\xde";
 
 fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
     let unreadable =
@@ -155,7 +191,8 @@ fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
         return Ok(Facts::plain(Leads::Members(members)));
     }
     if head.starts_with(b"!<arch>\n") {
-        return Ok(Facts::plain(Leads::Nowhere));
+        let bitcode = holds_bitcode(path).map_err(unreadable)?;
+        return Ok(Facts { bitcode, ..Facts::plain(Leads::Nowhere) });
     }
     if head.starts_with(BITCODE) {
         return Ok(Facts { bitcode: true, ..Facts::plain(Leads::Nowhere) });
@@ -164,6 +201,22 @@ fn look(path: &Path, files: &dyn FileView) -> Result<Facts, Halt> {
     let bytes = whole()?;
     let leads = std::str::from_utf8(&bytes).map_or(Leads::Nowhere, |text| Leads::Script(script::parse(text)));
     Ok(Facts::plain(leads))
+}
+
+/// Whether a member of this archive may be bitcode. Reads no more than its headers and how each member starts; what is no sound
+/// archive may hold anything.
+///
+/// # Errors
+/// That it cannot be opened.
+fn holds_bitcode(archive: &Path) -> io::Result<bool> {
+    let file = ReadCache::new(File::open(archive)?);
+    let Ok(parsed) = ArchiveFile::parse(&file) else { return Ok(true) };
+    let mut members = parsed.members();
+    Ok(members.any(|member| {
+        let Ok((offset, size)) = member.map(|member| member.file_range()) else { return true };
+        let start = (&file).read_bytes_at(offset, size.min(BITCODE.len() as u64));
+        start.map_or(true, |start| start == BITCODE)
+    }))
 }
 
 fn target(head: &[u8]) -> Option<Target> {
@@ -244,4 +297,55 @@ fn long_name(names: &[u8], offset: usize) -> Option<String> {
     let name = names.get(offset..)?.split(|&byte| byte == b'\n').next()?;
     let name = std::str::from_utf8(name).ok()?;
     Some(name.strip_suffix('/').unwrap_or(name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+    use crate::testing::DiskView;
+
+    #[test]
+    fn another_session_looks_only_into_what_has_changed() {
+        let (dir, files) = (tempfile::tempdir().unwrap(), DiskView::new());
+        let path = dir.path().join("libc.so");
+        fs::write(&path, "GROUP ( libc.so.6 )").unwrap();
+        let first = Knowledge::default();
+        let facts = first.of(&path, &files).unwrap();
+        assert!(matches!(&facts.leads, Leads::Script(script) if script.files.len() == 1));
+
+        let second = Knowledge::new(&first.records());
+        assert_eq!(second.earlier.values().collect::<Vec<_>>(), [&facts]);
+        assert_eq!(second.of(&path, &files).unwrap(), facts);
+        assert_eq!(Knowledge::new(&second.records()).earlier, second.earlier);
+        fs::write(&path, "!<arch>\n").unwrap();
+        assert_eq!(second.of(&path, &files).unwrap().leads, Leads::Nowhere);
+
+        let records = first.records();
+        for bad in [&records[1..], &records[..records.len() - 1], b""] {
+            assert!(Knowledge::new(bad).earlier.is_empty());
+        }
+    }
+
+    #[test]
+    fn bitcode_is_found_in_an_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+        write("bitcode.o", b"BC\xc0\xde and more");
+        write("mentions.o", b"it says BC\xc0\xde in the middle");
+        write("short.o", b"B");
+        let facts = |name: &str| look(&dir.path().join(name), &DiskView::new()).unwrap();
+        let archive = |name: &str, members: &[&str]| {
+            let ar = Command::new("ar").args(["rcS", name]).args(members).current_dir(&dir).status();
+            assert!(ar.unwrap().success());
+            facts(name).bitcode
+        };
+        assert!(archive("with.a", &["mentions.o", "short.o", "bitcode.o"]));
+        assert!(!archive("without.a", &["mentions.o", "short.o"]));
+        write("damaged.a", b"!<arch>\nno header");
+        assert!(facts("damaged.a").bitcode, "who knows");
+        assert!(facts("bitcode.o").bitcode);
+    }
 }

@@ -123,9 +123,14 @@ pub(crate) struct Context<'a> {
 }
 
 impl Linkers {
-    /// Starts from what an earlier session recorded ([`Linkers::records`]).
-    pub fn new(records: &[u8]) -> Self {
-        Self { templates: Templates::from_bytes(records), ..Self::default() }
+    /// Starts from what an earlier session recorded: of its calls ([`Linkers::records`]), and of the files that they read
+    /// ([`Knowledge::records`]).
+    pub fn new(records: &[u8], knowledge: &[u8]) -> Self {
+        Self {
+            templates: Templates::from_bytes(records),
+            knowledge: Knowledge::new(knowledge),
+            ..Self::default()
+        }
     }
 
     /// What the next session should start from.

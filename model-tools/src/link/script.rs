@@ -7,8 +7,10 @@
 //! script gives it. Words of a `SECTIONS` block that look like a file are in [`Script::perhaps`]: ld opens those too
 //! when no pattern letter is in them, and they need not exist.
 
+use serde::{Deserialize, Serialize};
+
 /// How a script names a file.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub enum Named {
     /// By its name: `INPUT(x.o)`.
     File(String),
@@ -19,7 +21,7 @@ pub enum Named {
 }
 
 /// What a linker script says about files.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Script {
     /// The files that are opened, in order.
     pub files: Vec<Named>,
