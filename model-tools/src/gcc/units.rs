@@ -131,7 +131,7 @@ impl Units<'_> {
                 program: self.invocation.program.clone(),
                 version: self.version,
                 language,
-                flags: call.macro_flags.clone(),
+                flags: in_force(&call.macro_flags),
             },
             source: source.path.clone(),
             dir: self.invocation.dir.clone(),
@@ -150,6 +150,29 @@ impl Units<'_> {
     }
 }
 
+/// The flags without those that later ones make void, so that the compiler is asked once for what comes to the same: a
+/// `configure` script puts its own before the user's. The last `-O` counts, and the last of C's `-std`s (`set_std_c99` and its like
+/// in GCC's `c-opts.cc` set all that they differ in; C++'s leave some of what a later one set); of a flag that is given twice the
+/// last, as it undoes what undid the first.
+fn in_force(flags: &[String]) -> Vec<String> {
+    let kind = |flag: &str| match flag {
+        _ if flag.starts_with("-O") => Some("-O"),
+        _ if flag.starts_with("-std=") && !flag.contains("++") => Some("-std="),
+        _ => None,
+    };
+    let mixed = flags.iter().any(|flag| flag.starts_with("-std=") && flag.contains("++"));
+    let is_void = |(at, flag): (usize, &String)| {
+        let repeatable = ["-O", "-f", "-g", "-m", "-std="].iter().any(|start| flag.starts_with(start));
+        flags[at + 1..].iter().any(|later| {
+            repeatable && later == flag
+                || kind(flag)
+                    .is_some_and(|kind_of| kind(later) == Some(kind_of) && !(mixed && kind_of == "-std="))
+        })
+    };
+    let in_force = flags.iter().enumerate().filter(|(at, flag)| !is_void((*at, flag)));
+    in_force.map(|(_, flag)| flag.clone()).collect()
+}
+
 fn add_scan(scan: &Scan, dir: &Path, set: &mut InputSet<'_>) -> Result<(), Reason> {
     for dep in scan.deps.iter().filter(|dep| !dep.generated) {
         set.add(dir, Path::new(&dep.path))?;
@@ -162,4 +185,24 @@ fn add_scan(scan: &Scan, dir: &Path, set: &mut InputSet<'_>) -> Result<(), Reaso
 
 fn unreadable(path: &str, error: &io::Error) -> Reason {
     Reason::Other(format!("`{path}` cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_later_flags_make_void_is_left_out() {
+        let check = |given: &str, expected: &str| {
+            let flags: Vec<String> = given.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(in_force(&flags).join(" "), expected, "{given}");
+        };
+        check("-std=gnu11 -g3 -O3 -std=gnu99 -g3 -O3 -pthread", "-std=gnu99 -g3 -O3 -pthread");
+        check("-O3 -Ofast -O0", "-O0");
+        check("-g3 -g", "-g3 -g");
+        check("-funsigned-char -fno-unsigned-char -funsigned-char", "-fno-unsigned-char -funsigned-char");
+        check("-std=c++20 -std=c++17 -std=c++17", "-std=c++20 -std=c++17");
+        check("-std=c99 -std=c++17 -std=c89", "-std=c99 -std=c++17 -std=c89");
+        check("--sysroot / -isysroot /", "--sysroot / -isysroot /");
+    }
 }

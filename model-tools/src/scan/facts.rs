@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::request::{Compiler, Language};
@@ -57,11 +59,16 @@ pub trait CompilerFacts: Send + Sync {
 }
 
 /// The real thing: runs the compiler, with an empty standard input and the variables that add directories removed.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct AskCompiler {
     /// The environment for the compiler; empty means `PATH` and `LC_ALL=C` only.
     pub env: BTreeMap<String, String>,
+    /// The default directories, which few flags change: of a compiler with only those, in a directory if that counts.
+    directories: Mutex<FxHashMap<(Compiler, PathBuf), Directories>>,
 }
+
+/// The default directories that exist, and those that do not.
+type Directories = (Vec<String>, Vec<String>);
 
 /// Bits of a feature's value that are asked for. The largest today is a date such as 202106, which needs 18.
 const FEATURE_BITS: usize = 24;
@@ -98,22 +105,48 @@ impl AskCompiler {
         }
         Ok(output)
     }
+
+    /// The default directories. Neither debug information nor optimisation nor a standard changes them: those flags are not told
+    /// apart.
+    fn directories(&self, compiler: &Compiler, dir: &Path) -> io::Result<Directories> {
+        let starts = |flag: &str, with: &[&str]| with.iter().any(|start| flag.starts_with(start));
+        let flags = compiler.flags.iter().filter(|flag| !starts(flag, &["-O", "-g", "-std="]));
+        let flags: Vec<_> = flags.cloned().collect();
+        let anywhere = flags.iter().all(|flag| starts(flag, &["-f", "-m", "-pthread"]));
+        let base = if anywhere { Path::new("/") } else { dir };
+        let key = (Compiler { flags, ..compiler.clone() }, base.to_owned());
+        let exists = |name: &String| dir.join(name).is_dir();
+        let known = self.directories.lock().expect("no holder panics").get(&key).cloned();
+        if let Some((found, absent)) = known
+            && found.iter().all(exists)
+            && !absent.iter().any(exists)
+        {
+            return Ok((found, absent));
+        }
+        let listing = self.run(compiler, dir, &["-E", "-v"], None)?;
+        let found = directories(&String::from_utf8_lossy(&listing.stderr));
+        self.directories.lock().expect("no holder panics").insert(key, found.clone());
+        Ok(found)
+    }
 }
 
 impl CompilerFacts for AskCompiler {
     fn facts(&self, compiler: &Compiler, dir: &Path) -> io::Result<Facts> {
-        let macros = self.run(compiler, dir, &["-E", "-dM", "-nostdinc"], None)?.stdout;
         let mut probe = String::new();
         for (index, name) in SPECIAL_MACROS.iter().enumerate() {
-            probe.push_str(&format!("#ifdef {name}\n{MARK}{index}\n#endif\n"));
+            probe.push_str(&format!("#ifdef {name}\n#define {MARK}{index}\n#endif\n"));
         }
-        let answer = self.run(compiler, dir, &["-E", "-P", "-nostdinc"], Some(probe.as_bytes()))?;
-        let special = numbers(&answer.stdout)
+        // One run for both: the marks are listed among the macros.
+        let answer = self.run(compiler, dir, &["-E", "-dM", "-nostdinc"], Some(probe.as_bytes()))?.stdout;
+        let special = numbers(&answer)
             .filter_map(|index| SPECIAL_MACROS.get(usize::try_from(index).ok()?))
             .map(|name| (*name).to_owned())
             .collect();
-        let listing = self.run(compiler, dir, &["-E", "-v"], None)?;
-        let (dirs, absent_dirs) = directories(&String::from_utf8_lossy(&listing.stderr));
+        let mark = format!("#define {MARK}");
+        let theirs = |line: &&[u8]| !line.starts_with(mark.as_bytes());
+        let macros =
+            answer.split_inclusive(|byte| *byte == b'\n').filter(theirs).flatten().copied().collect();
+        let (dirs, absent_dirs) = self.directories(compiler, dir)?;
         Ok(Facts { macros, special, dirs, absent_dirs })
     }
 
@@ -199,7 +232,7 @@ const USUAL_STANDARD_ATTRIBUTES: &str = "\
     __no_unique_address__ clang::fallthrough clang::lifetimebound clang::musttail clang::no_destroy clang::reinitializes \
     clang::require_constant_initialization clang::standalone_debug clang::trivial_abi msvc::no_unique_address";
 
-/// Marks our own words in the compiler's output: with `-g3` it lists macros too.
+/// Marks our own words in the compiler's output, where there are others.
 const MARK: &str = "ggr_scan_";
 
 fn numbers(text: &[u8]) -> impl Iterator<Item = i64> {
@@ -234,5 +267,32 @@ mod tests {
         let text = "ignoring nonexistent directory \"/a\"\n#include \"...\" search starts here:\n\
                     #include <...> search starts here:\n /b\n /c d\nEnd of search list.\n";
         assert_eq!(directories(text), (vec!["/b".into(), "/c d".into()], vec!["/a".into()]));
+    }
+
+    #[test]
+    fn macros_and_marks_of_one_run_are_told_apart() {
+        let compiler = |flags: &[&str]| Compiler {
+            program: "/usr/bin/gcc".into(),
+            version: 0,
+            language: Language::C,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        let ask = AskCompiler::default();
+        let plain = ask.facts(&compiler(&["-g3"]), Path::new("/tmp")).unwrap();
+        let listed =
+            Command::new("gcc").args(["-g3", "-E", "-dM", "-nostdinc", "-x", "c", "/dev/null"]).output();
+        assert_eq!(String::from_utf8_lossy(&plain.macros), String::from_utf8_lossy(&listed.unwrap().stdout));
+        assert!(
+            ["__TIME__", "__COUNTER__", "__has_include"]
+                .iter()
+                .all(|name| plain.special.iter().any(|s| s == name))
+        );
+
+        assert!(plain.dirs.iter().any(|dir| dir == "/usr/include"), "{:?}", plain.dirs);
+        let other = ask.facts(&compiler(&["-O2", "-std=c99"]), Path::new("/")).unwrap();
+        assert_eq!((&other.dirs, other.special.len()), (&plain.dirs, plain.special.len()));
+        assert_eq!(ask.directories.lock().unwrap().len(), 1, "asked once");
+        let elsewhere = ask.facts(&compiler(&["--sysroot=/nowhere"]), Path::new("/")).unwrap();
+        assert!(!elsewhere.dirs.iter().any(|dir| dir == "/usr/include"), "{:?}", elsewhere.dirs);
     }
 }
