@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ggr_ir::repo::TempFile;
 
 use super::initramfs::{Contents, build};
-use super::template::Image;
+use super::template::{Image, VERSION};
 use super::vmm::{Accelerator, Machine};
 
 /// The module without which a guest has no console for its agent.
@@ -73,6 +73,7 @@ impl Image {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&fs::read(&kernel.file)?).update(&archive).update(monitor.as_bytes());
         hasher.update(&memory.to_le_bytes()).update(format!("{accelerator:?}").as_bytes());
+        hasher.update(&VERSION.to_le_bytes());
         let key = hasher.finalize().to_hex()[..16].to_owned();
         let machine = Machine { kernel: kernel.file.clone(), initramfs, memory, accelerator };
         Ok(Self { machine, directory: directory.to_owned(), key })

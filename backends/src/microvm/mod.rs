@@ -23,6 +23,7 @@ mod session;
 mod sparse;
 mod template;
 mod vmm;
+mod warm;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,6 +43,7 @@ use session::Session;
 pub use template::Image;
 use template::Template;
 pub use vmm::{Accelerator, Guest, Machine, Snapshot, Vmm, VmmError};
+pub use warm::static_program;
 
 /// Where a toolchain's files are.
 const SYSTEM: [&str; 5] = ["/usr/", "/lib/", "/lib64/", "/bin/", "/opt/"];
@@ -91,7 +93,7 @@ pub struct Counts {
     pub lost: u64,
     /// From the start of a template to its snapshot, the last one.
     pub make: Duration,
-    /// From the start of a restore to the agent's answer, the last one.
+    /// From the start of a restore to the agent's first answer, the last one; without a [warm-up](warm).
     pub restore: Duration,
 }
 
@@ -143,13 +145,15 @@ impl MicrovmBackend {
         Ok(())
     }
 
-    /// Restores a guest of the [prepared](Self::prepare) image and keeps it for the next job.
+    /// Restores a guest of the [prepared](Self::prepare) image, has it run [jobs that do nothing](warm), and keeps it for
+    /// the next one.
     ///
     /// # Errors
     /// Why it cannot.
     pub async fn restore_one(&self) -> Result<(), String> {
         let template = self.template.lock().await.clone().ok_or("nothing was prepared")?;
-        let session = self.restore(&template).await?;
+        let mut session = self.restore(&template).await?;
+        session.warm_up(&self.options.store, self.options.patience).await.map_err(|e| e.to_string())?;
         self.idle().push(session);
         Ok(())
     }

@@ -15,6 +15,7 @@ use ggr_ir::{Attempt, BlobId, Hash, InfraFailure, Job, Outcome};
 
 use super::frames::Frames;
 use super::keeper::Keeper;
+use super::warm;
 use crate::store::FsStore;
 
 /// A silent guest is asked whether it is there so many times before it counts as hung.
@@ -164,6 +165,30 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// Runs the [job that does nothing](warm), [so often](warm::TIMES). As [`run`](Self::run).
+    ///
+    /// # Errors
+    /// Why one did not end as it has to.
+    pub(super) async fn warm_up(&mut self, store: &FsStore, patience: Duration) -> Result<(), InfraFailure> {
+        let (job, program) = warm::job();
+        let id = BlobId::of(&program);
+        if let Err(error) = self.push_one(id, &program[..]).await {
+            return Err(self.died(&error).await);
+        }
+        self.has.insert(id);
+        for _ in 0..warm::TIMES {
+            match self.run(store, &job, patience).await?.outcome {
+                Outcome::Reduced(_) => {}
+                Outcome::Infra(failure) => return Err(failure),
+                other => {
+                    let why = format!("a program that does nothing ended with {other:?}");
+                    return Err(InfraFailure::Sandbox(why));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs a job whose inputs the guest has; a guest that answers nothing for `patience` hangs. After a failure of this function the guest is good for nothing.

@@ -22,8 +22,8 @@ use super::vmm::{Machine, Snapshot, Vmm, VmmError};
 use super::{chain, sparse};
 use crate::store::FsStore;
 
-/// The version of the manifest and of how guests are set up.
-const VERSION: u32 = 1;
+/// The version of the manifest and of how guests are set up: their machine and their kernel's line.
+pub(super) const VERSION: u32 = 2;
 
 /// Templates that are kept; each takes the memory that its guest had touched (about 250 MB with GCC).
 const KEPT: usize = 4;
@@ -52,7 +52,7 @@ pub struct Image {
     pub machine: Machine,
     /// Where templates are kept.
     pub directory: PathBuf,
-    /// A hash over the kernel, the initial file system, the monitor and the machine.
+    /// A hash over the kernel, the initial file system, the monitor, the machine and [`VERSION`].
     pub key: String,
 }
 

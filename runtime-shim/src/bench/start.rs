@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ggr_backends::microvm::static_program;
 use ggr_ir::{Harvest, Job, Kind, Limits, Mode, Outcome};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::time::{ClockId, clock_gettime};
@@ -168,31 +169,14 @@ fn clock(bytes: &[u8]) -> io::Result<Duration> {
     Ok(Duration::new(word(0)?, u32::try_from(word(8)?).map_err(io::Error::other)?))
 }
 
-/// A static ELF file for x86-64: `clock_gettime(CLOCK_MONOTONIC, rsp - 16); write(1, rsp - 16, 16); exit(0)`.
+/// `clock_gettime(CLOCK_MONOTONIC, rsp - 16); write(1, rsp - 16, 16); exit(0)`.
 fn clock_program() -> Vec<u8> {
     const CODE: &[u8] = &[
         0xb8, 228, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0x48, 0x8d, 0x74, 0x24, 0xf0, 0x0f, 0x05, // clock_gettime
         0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0xba, 16, 0, 0, 0, 0x0f, 0x05, // write
         0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, // exit
     ];
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
-    let size = HEADERS + CODE.len() as u64;
-    // e_ident, ET_EXEC, EM_X86_64, version 1 (elf(5)).
-    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 62, 0, 1, 0, 0, 0];
-    // Entry, program headers at 64, no sections.
-    for word in [BASE + HEADERS, 64, 0] {
-        file.extend(word.to_le_bytes());
-    }
-    // Flags; sizes and numbers of headers.
-    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
-    // PT_LOAD, readable and executable: the whole file.
-    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for word in [0, BASE, BASE, size, size, 0x1000] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(CODE);
-    file
+    static_program(CODE)
 }
 
 /// The container that is nearest to a sandbox of ggr's: its own pid, ipc, uts, mount and network namespaces, and no more.

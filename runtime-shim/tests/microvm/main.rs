@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ggr_backends::backend::Backend;
 use ggr_backends::contract;
-use ggr_ir::{Outcome, OutputName};
+use ggr_ir::{BlobId, Outcome, OutputName};
 use harness::{Place, compile, sh};
 
 #[tokio::test]
@@ -25,6 +25,23 @@ async fn a_guest_boots_is_restored_and_keeps_the_contract() {
     assert_eq!(counts.made, 1, "one boot: {counts:?}");
     assert!(counts.restored >= 2 && counts.lost >= 1, "{counts:?}");
     eprintln!("boot to snapshot {:?}, restore to answer {:?}", counts.make, counts.restore);
+}
+
+#[tokio::test]
+async fn a_guest_made_ahead_has_run_a_job_before_its_first_one() {
+    let Some(mut place) = Place::new("a_guest_made_ahead_has_run_a_job_before_its_first_one", 1) else {
+        return;
+    };
+    place.backend.prepare(Duration::MAX).await.unwrap();
+    place.backend.restore_one().await.unwrap();
+    // What the warm-up wrote has come the way that outputs come.
+    assert_eq!(place.bytes(BlobId::of(&[1])), [1]);
+    let job = sh(&mut place.kit, "echo made > /work/out", &["/work/out"]);
+    let attempt = place.backend.run(&job).await;
+    assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
+    let counts = place.backend.counts();
+    assert_eq!((counts.restored, counts.lost), (1, 0), "the job took that guest: {counts:?}");
+    eprintln!("the first job of a guest made ahead: {:?}", attempt.timings);
 }
 
 #[tokio::test]
