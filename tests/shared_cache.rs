@@ -3,8 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
+use ggr_backends::store::captures::{Captures, Effect, Left};
+use ggr_backends::store::shared::{Access, Address, SharedOptions, SharedStore, TieredCache};
+use ggr_backends::store::{FsReductionCache, FsStore};
+use ggr_ir::{BlobId, Hash, ObjectStore as _, ThunkId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -32,26 +39,59 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
+/// A program most of whose sources are generated: by python, by bison, and by a program that the build has made.
+fn generated() -> Vec<(String, String)> {
+    let makefile = "prog: main.o names.o parser.o built.o\n\t$(CC) $^ -o prog\n\
+         names.c: tools/names.py names.txt\n\tpython3 tools/names.py names.txt > names.log\n\
+         parser.c: parser.y\n\tbison -o parser.c parser.y\n\
+         built.c: maker names.txt\n\t./maker < names.txt > built.c\n\
+         maker: maker.c\n\t$(CC) maker.c -o maker\n";
+    let names = "import sys\nnames = open(sys.argv[1]).read().split()\n\
+         open('names.c', 'w').write('const char *names[] = {%s};\\n' % ', '.join('\"%s\"' % n for n in names))\n\
+         print('made', len(names))\n";
+    let parser =
+        "%{\nint yylex(void) { return 0; }\nvoid yyerror(const char *s) { (void)s; }\n%}\n%%\ns: ;\n%%\n";
+    let maker = "#include <stdio.h>\nint main(void) { int c, n = 0; while ((c = getchar()) != EOF) n += c == '\\n';\n\
+         printf(\"int built = %d;\\n\", n); return 0; }\n";
+    let files = [
+        ("Makefile", makefile),
+        ("tools/names.py", names),
+        ("names.txt", "one two\nthree\n"),
+        ("parser.y", parser),
+        ("maker.c", maker),
+        ("main.c", "int yyparse(void); int main(void) { return yyparse(); }\n"),
+    ];
+    files.map(|(path, text)| (path.into(), text.into())).into()
+}
+
+/// How many of its generators run.
+const GENERATORS: usize = 3;
+
 /// Two machines, one after the other, at the same path.
 struct Team {
     field: Field,
+    sources: Vec<(String, String)>,
     expected: Tree,
 }
 
 impl Team {
     fn new() -> Self {
+        Self::of(sources())
+    }
+
+    fn of(sources: Vec<(String, String)>) -> Self {
         let field = Field::new();
-        field.lay(&sources());
+        field.lay(&sources);
         let output = field.command("make").arg("-j2").output().expect("make can be run");
         assert!(output.status.success());
         let expected = snapshot(&field.tree());
-        Self { field, expected }
+        Self { field, sources, expected }
     }
 
     /// A new machine: nothing is there but the sources.
     fn machine(&self) -> &Field {
         self.field.clear();
-        self.field.lay(&sources());
+        self.field.lay(&self.sources);
         &self.field
     }
 
@@ -95,7 +135,16 @@ struct Built {
 impl Built {
     /// How many thunks ran.
     fn ran(&self) -> usize {
-        self.events.iter().filter(|event| event["event"] == "finished").count()
+        self.count("finished")
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.events.iter().filter(|event| event["event"] == name).count()
+    }
+
+    /// How many captured programs ran and how many were repeated.
+    fn generators(&self) -> (usize, usize) {
+        (self.count("captured"), self.count("repeated"))
     }
 
     /// A number of the shared store's report.
@@ -151,6 +200,124 @@ fn a_read_only_build_is_served_and_uploads_nothing() {
     let served = team.build(proxy.endpoint(), "--store-mode read-only");
     assert_eq!(served.ran(), 0, "{}", served.said);
     assert!(!proxy.seen().iter().any(Request::writes), "{:?}", proxy.seen());
+}
+
+#[test]
+fn what_generators_made_on_one_machine_another_takes() {
+    let Some(server) = s3::s3s("what_generators_made_on_one_machine_another_takes") else { return };
+    let team = Team::of(generated());
+    let first = team.build(server.endpoint(), "");
+    assert_eq!(first.generators(), (GENERATORS, 0), "{}", first.said);
+    assert_eq!(first.shared("stored"), (first.ran() + GENERATORS) as u64, "{}", first.said);
+    // Python looks at its script by name, and so at the time of a checkout: that it stands in nothing that is left is known when
+    // two have run, wherever they did.
+    let learning = team.build(server.endpoint(), "");
+    assert_eq!((learning.ran(), learning.generators()), (0, (1, GENERATORS - 1)), "{}", learning.said);
+    assert_eq!(learning.shared("stored"), 1, "{}", learning.said);
+    // Nothing may be written by those who only read.
+    let proxy = Proxy::new(&server.address(), |_, _| Fate::Pass);
+    let second = team.build(proxy.endpoint(), "--store-mode read-only");
+    assert_eq!((second.ran(), second.generators()), (0, (0, GENERATORS)), "{}", second.said);
+    assert_eq!(second.shared("repeated"), GENERATORS as u64);
+    assert_eq!(second.shared("hits"), (first.ran() + GENERATORS) as u64);
+    assert!(!proxy.seen().iter().any(Request::writes), "{:?}", proxy.seen());
+    let stats = run(&mut team.field.ggr("stats"));
+    let stats = String::from_utf8_lossy(&stats.stdout).into_owned();
+    assert!(stats.contains(&format!("hits: 0 local, {} from", first.ran() + GENERATORS)), "{stats}");
+    assert!(stats.contains(&format!("({GENERATORS} of captured programs; ")), "{stats}");
+}
+
+/// A file with these bytes, left by somebody who means no good.
+fn left(mode: u32) -> Left {
+    Left::File { blob: BlobId::of(BAD), mode, mode_was_set: true, in_place: false, mtime: None }
+}
+
+const BAD: &[u8] = b"bad";
+
+/// With the credentials of whoever may write to the bucket: publishes a run of the one captured command that this field's
+/// repository knows, which has asked nothing, and left other bytes, and this too.
+fn deceive(field: &Field, server: &Server, more: Vec<(PathBuf, Left)>) {
+    let repository = field.tree().join(".ggr");
+    let local = Arc::new(FsStore::new(&repository));
+    local.put_bytes(BAD).expect("the store can be written");
+    let files = walkdir::WalkDir::new(repository.join("captures")).into_iter().flatten();
+    let file =
+        files.filter(|entry| entry.file_type().is_file()).last().expect("a run is remembered").into_path();
+    let parts: Vec<_> = file.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+    let name: ThunkId = format!("T{}{}", parts[1], parts[0]).parse().expect("the file is named by the key");
+    let mut run = Captures::new(&repository, local.clone()).get(name.hash()).runs.remove(0);
+    run.facts.clear();
+    run.effects.iter_mut().for_each(|effect| effect.left = left(0o644));
+    let more = more.into_iter().map(|(path, left)| Effect { path: path.to_str().unwrap().into(), left });
+    run.effects.extend(more);
+    let user = [rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()];
+    let (local_key, user) = (name.hash(), user.map(u32::to_le_bytes).concat());
+    let key = [b"ggr shared capture key 1", &local_key.as_bytes()[..], &user];
+    let shared = SharedStore::open(SharedOptions {
+        address: Address::parse("s3://team/ci").expect("it is an address"),
+        endpoint: Some(server.endpoint().to_owned()),
+        access: Access::ReadWrite,
+        rate: 0,
+        memo: field.beside("memo"),
+        local: local.clone(),
+        notice: Box::new(|text| panic!("{text}")),
+    });
+    let cache = Arc::new(FsReductionCache::new(&repository, local));
+    let tiered = TieredCache::new(cache, shared.expect("the server is there")).expect("threads can be had");
+    tiered.offer_captured(Hash::of(&key.concat()), &run);
+    assert_eq!(
+        tiered.finish(Duration::from_secs(60), |_| true),
+        ggr_backends::store::shared::Left::default()
+    );
+    assert_eq!(tiered.shared().counts().stored, 1);
+}
+
+#[test]
+fn a_strangers_run_changes_nothing_but_the_project() {
+    let name = "a_strangers_run_changes_nothing_but_the_project";
+    let Some(server) = s3::s3s(name) else { return };
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_none() {
+        // This process writes to the bucket itself, and nothing else can give it credentials.
+        let mut again = Command::new(std::env::current_exe().expect("it runs"));
+        again.args(["--exact", &format!("shared_cache::{name}")]);
+        again.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        let output = run(again.env("AWS_EC2_METADATA_DISABLED", "true"));
+        return assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let files =
+        [("Makefile", "out: gen.py\n\tpython3 gen.py\n"), ("gen.py", "open('out', 'w').write('good')\n")];
+    let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
+    let field = Field::new();
+    let (tree, home) = (field.tree(), field.beside("home"));
+    let build = |more: Vec<(PathBuf, Left)>| {
+        field.clear();
+        field.lay(&files);
+        let first = command(&field, server.endpoint(), "--store-mode read-only make").output();
+        assert!(first.expect("ggr can be run").status.success());
+        deceive(&field, &server, more);
+        field.clear();
+        field.lay(&files);
+        let output = run(&mut command(&field, server.endpoint(), "--store-mode read-only make"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(tree.join("out")).expect("it was built")
+    };
+    let home_link = || (tree.join("x"), Left::Symlink(home.to_str().unwrap().into()));
+    for more in [
+        vec![(home.join("evil"), left(0o644))],
+        vec![(tree.join("../home/evil"), left(0o644))],
+        vec![home_link(), (tree.join("x/evil"), left(0o644))],
+        vec![home_link(), (tree.join("x"), Left::Directory(0o777))],
+        vec![(tree.join(".git"), Left::Directory(0o755)), (tree.join(".git/config"), left(0o644))],
+        vec![(tree.join("tool"), left(0o4755))],
+    ] {
+        let said = format!("{more:?}");
+        assert_eq!(build(more), "good", "the generator itself ran: {said}");
+        assert!(!home.join("evil").exists() && !tree.join(".git").exists(), "{said}");
+        assert!(!tree.join("tool").exists(), "{said}");
+    }
+    // Within the project they are believed, as they are about objects: the credentials are what counts.
+    assert_eq!(build(vec![(tree.join("also"), left(0o644))]), "bad");
+    assert!(tree.join("also").exists());
 }
 
 /// A build with a bucket that another machine has filled, through a proxy: the result is right.

@@ -105,7 +105,8 @@ impl Workshop {
         let Caches { cache, tiered } = shared::open(context, &repo, &store_root, &store, &reporter)?;
         let models = Arc::new(open_models(context, &repo)?);
         let captures = Captures::new(&store_root, store.clone());
-        let capture = Capture::new(captures, diversion(context, &repo))
+        let home = context.env.value("HOME").map(Path::new);
+        let capture = Capture::new(captures, diversion(context, &repo), tiered.clone(), home)
             .map_err(|source| Error::Host { doing: "make a pipe".into(), source })?;
         let memo = Arc::new(StatMemo::new(repo.memo_file("blobs")));
         let durations = Arc::new(Mutex::new(Durations::load(&repo.memo_file("durations"))));

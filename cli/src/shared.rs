@@ -94,6 +94,7 @@ pub(crate) async fn close(
     reporter.report(&Event::Shared {
         store: shared.address().to_string(),
         hits: counts.hits,
+        repeated: counts.repeated,
         stored: counts.stored,
         left: left.overflowed + left.not_stored,
         down: counts.down,

@@ -18,7 +18,7 @@ use super::fs::TOUCH_AFTER;
 use super::layout::sharded;
 
 /// Starts a file; the number is the version.
-const MAGIC: &[u8] = b"ggr captures 1\n";
+const MAGIC: &[u8] = b"ggr captures 2\n";
 
 /// Length of the checksum behind [`MAGIC`], in bytes.
 const CHECK: usize = 16;
@@ -28,6 +28,12 @@ const MAX_LEN: u64 = 16 << 20;
 
 /// How many runs of one command are remembered; the one not used for longest goes first.
 pub const MAX_RUNS: usize = 8;
+
+/// Starts a run that is shared with others; the number is the version.
+const SHARED_MAGIC: &[u8] = b"ggr captured run 1\n";
+
+/// The longest run that is shared, in bytes: one that looks at 20,000 files.
+pub const MAX_SHARED: u64 = MAX_LEN / MAX_RUNS as u64;
 
 /// What a program asked about a path, as it named it (made absolute).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,6 +63,12 @@ pub enum Ask {
     Room,
     /// Where it is, all symlinks on the way (the last part left out) followed.
     Place,
+    /// Of the machine, not of the path: what `uname` says.
+    System,
+    /// Of the machine: which processors ggr may use (`sched_getaffinity`).
+    Processors,
+    /// Of the machine: what its processor is and can do. Programs ask it without a system call.
+    Processor,
 }
 
 /// What the file system answered.
@@ -88,6 +100,8 @@ pub enum Answer {
     Names(Hash),
     /// There is room for a regular file.
     Room,
+    /// What a question about the machine is answered: a hash of it.
+    Machine(Hash),
 }
 
 /// What a program left at a path.
@@ -138,9 +152,27 @@ pub struct Run {
     pub stdin_end: Option<u64>,
     /// How long it ran, in microseconds.
     pub took_us: u64,
+    /// Whether it ran elsewhere and others have told of it: what it left is then only left again where it could have been
+    /// told of.
+    pub foreign: bool,
 }
 
 impl Run {
+    /// The form that is shared: [`SHARED_MAGIC`] and postcard. The same run has the same bytes wherever it came from.
+    pub fn to_shared(&self) -> Vec<u8> {
+        let mut bytes = SHARED_MAGIC.to_vec();
+        let run = Self { foreign: false, ..self.clone() };
+        bytes.extend(postcard::to_stdvec(&run).expect("a run holds nothing that postcard cannot encode"));
+        bytes
+    }
+
+    /// Reads what [`to_shared`](Self::to_shared) wrote on any machine; nothing if it is damaged, of another version or longer
+    /// than [`MAX_SHARED`]. What it says of paths is not judged here.
+    pub fn from_shared(bytes: &[u8]) -> Option<Self> {
+        let body = bytes.strip_prefix(SHARED_MAGIC).filter(|_| bytes.len() as u64 <= MAX_SHARED)?;
+        Some(Self { foreign: true, ..postcard::from_bytes(body).ok()? })
+    }
+
     /// Every blob that is needed to repeat the run's effect.
     pub fn blobs(&self) -> Vec<BlobId> {
         let files = self.effects.iter().filter_map(|effect| match effect.left {
@@ -244,7 +276,20 @@ mod tests {
             stderr: blob,
             stdin_end: None,
             took_us: 1,
+            foreign: false,
         }
+    }
+
+    #[test]
+    fn a_shared_run_comes_back_as_a_foreign_one_and_what_is_cut_off_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = run(&FsStore::new(dir.path()), "x");
+        let bytes = own.to_shared();
+        let theirs = Run::from_shared(&bytes).unwrap();
+        assert_eq!(theirs, Run { foreign: true, ..own });
+        assert_eq!(theirs.to_shared(), bytes, "whoever hands it on hands on the same");
+        (0..bytes.len()).for_each(|at| assert_eq!(Run::from_shared(&bytes[..at]), None, "length {at}"));
+        assert_eq!(Run::from_shared(&[&bytes[..], &vec![0; MAX_SHARED as usize]].concat()), None);
     }
 
     #[test]

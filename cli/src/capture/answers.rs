@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use ggr_backends::store::captures::{Answer, Ask, Question};
 use ggr_ir::{BlobId, Hash};
@@ -15,6 +16,12 @@ use crate::coordinator::Session;
 
 /// The longest file of the kernel's own (`/proc`, `/sys`) that is compared, in bytes.
 const KERNEL_FILE: u64 = 1 << 20;
+
+/// The path of questions about the machine.
+pub(super) const MACHINE: &str = "/";
+
+/// The lines of `/proc/cpuinfo` that say what a processor is and can do (x86).
+const PROCESSOR: [&str; 5] = ["vendor_id", "cpu family", "model\t", "stepping", "flags"];
 
 /// What the file system answers now. A placeholder is made real first: its size and bytes count.
 pub(super) fn answer(session: &Session, question: &Question) -> Answer {
@@ -31,6 +38,9 @@ pub(super) fn answer(session: &Session, question: &Question) -> Answer {
             let found = places::canonical(path).and_then(|found| found.to_str().map(str::to_owned));
             found.map_or(Answer::Nothing(libc::ENOENT), Answer::Symlink)
         }
+        Ask::System => Answer::Machine(system()),
+        Ask::Processors => Answer::Machine(processors()),
+        Ask::Processor => Answer::Machine(processor()),
         Ask::Room => match lstat(path) {
             Ok(found) if is_file(&found) => Answer::Room,
             Err(libc::ENOENT) => Answer::Room,
@@ -109,6 +119,31 @@ fn kernel_file(path: &Path) -> io::Result<BlobId> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(KERNEL_FILE).read_to_end(&mut bytes)?;
     Ok(BlobId::of(&bytes))
+}
+
+/// What `uname` says.
+fn system() -> Hash {
+    let name = rustix::system::uname();
+    let fields = [name.sysname(), name.nodename(), name.release(), name.version(), name.machine()];
+    Hash::of(&[fields.map(|field| field.to_bytes()).join(&0), name.domainname().to_bytes().to_vec()].concat())
+}
+
+/// Which processors this process may use.
+fn processors() -> Hash {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| rustix::thread::CpuSet::new());
+    let bits = (0..rustix::thread::CpuSet::MAX_CPU).map(|number| u8::from(allowed.is_set(number)));
+    Hash::of(&bits.collect::<Vec<u8>>())
+}
+
+/// What the first processor is and can do. It stays while ggr runs.
+fn processor() -> Hash {
+    static PROCESSOR_HASH: OnceLock<Hash> = OnceLock::new();
+    *PROCESSOR_HASH.get_or_init(|| {
+        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let told = first.lines().filter(|line| PROCESSOR.iter().any(|field| line.starts_with(field)));
+        Hash::of(told.collect::<Vec<_>>().join("\n").as_bytes())
+    })
 }
 
 fn names(path: &Path) -> io::Result<Answer> {

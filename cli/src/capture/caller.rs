@@ -16,15 +16,18 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 const MAX_INHERITED: usize = 16;
 
 /// Hashed in front of every key: another version of what is recorded, another key.
-const KEY_VERSION: &[u8] = b"ggr capture key 2";
+const KEY_VERSION: &[u8] = b"ggr capture key 3";
 
 /// Variables that differ from one run of a build to the next and that no generator writes into what it makes: make's own
-/// notes to its children, and what a login leaves behind. SPECIFICATION.md lists them.
+/// notes to its children, what a login leaves behind, and credentials. So do ggr's own, `GGR_*`. SPECIFICATION.md lists them.
 const VOLATILE: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
     "COLUMNS",
     "DBUS_SESSION_BUS_ADDRESS",
     "DISPLAY",
-    "GGR_SESSION",
     "LINES",
     "MAKEFLAGS",
     "MAKELEVEL",
@@ -220,7 +223,7 @@ impl Outputs {
 
 fn is_volatile(variable: &[u8]) -> bool {
     let name = variable.split(|&b| b == b'=').next().unwrap_or_default();
-    VOLATILE.iter().any(|volatile| volatile.as_bytes() == name)
+    name.starts_with(b"GGR_") || VOLATILE.iter().any(|volatile| volatile.as_bytes() == name)
 }
 
 /// The descriptors above 2 that would reach the program. Those that ggr itself was started with reach it anyway, through the
@@ -330,6 +333,7 @@ mod tests {
     fn volatile_variables_do_not_count_and_all_else_does() {
         let key = |env: &[&str]| caller().key(&request(env), true);
         assert_eq!(key(&["A=1", "MAKEFLAGS=-j2", "_=/usr/bin/m4"]), key(&["A=1", "MAKEFLAGS= -j8"]));
+        assert_eq!(key(&["A=1", "AWS_SESSION_TOKEN=x", "GGR_STORE_MODE=read-only"]), key(&["A=1"]));
         assert_ne!(key(&["A=1"]), key(&["A=2"]));
         let mut other = caller();
         other.input = Input::File(BlobId::of(b"x"), 0);

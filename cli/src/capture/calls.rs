@@ -1,6 +1,7 @@
 //! The system calls by which a program learns of the file system, changes it, or reaches beyond it: which are watched in a
 //! captured run, and what each says.
 
+use ggr_backends::store::captures::Ask;
 use libc::seccomp_data;
 
 use crate::intercept::filter;
@@ -55,6 +56,8 @@ pub(super) enum Access {
     Read(i32),
     /// Asks what a descriptor that is watched is.
     Look(i32),
+    /// Asks about the machine.
+    Machine(Ask),
     /// Does nothing that matters.
     Nothing,
     /// Makes a socket of this family.
@@ -144,6 +147,8 @@ static TABLE: &[(i64, Decode)] = &[
     (libc::SYS_socket, |a| Access::Socket(a[0] as i32)),
     (libc::SYS_connect, |a| Access::Connect(a[1], a[2])),
     (libc::SYS_bind, |_| Access::Refused("it opens a socket for others")),
+    (libc::SYS_uname, |_| Access::Machine(Ask::System)),
+    (libc::SYS_sched_getaffinity, |_| Access::Machine(Ask::Processors)),
     (libc::SYS_getrandom, |a| Access::Random(a[1], a[2] as u32)),
     (libc::SYS_mknod, |_| Access::Refused("it makes a device or pipe")),
     (libc::SYS_mknodat, |_| Access::Refused("it makes a device or pipe")),

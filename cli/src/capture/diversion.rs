@@ -104,6 +104,11 @@ impl Diversion {
         *self.standing.write().expect("no holder panics") = Some(Standing { launcher, own, files });
     }
 
+    /// The project's directories.
+    pub(super) fn trees(&self) -> &[PathBuf] {
+        &self.trees
+    }
+
     /// Diverts nothing from now on.
     pub(super) fn stop(&self) {
         *self.standing.write().expect("no holder panics") = None;

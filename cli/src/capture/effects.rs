@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ggr_backends::store::captures::{Effect, Left};
+use ggr_backends::store::captures::{Effect, Left, Run};
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps};
 
 use super::answers::{lstat, mtime};
@@ -14,7 +14,7 @@ use super::recorder::{Recorder, Touched};
 use crate::coordinator::Session;
 
 /// How many files a run may leave, and be remembered.
-const MAX_EFFECTS: usize = 10_000;
+pub(super) const MAX_EFFECTS: usize = 10_000;
 
 /// What is left at the paths that a run touched. `began` is when it started.
 ///
@@ -109,20 +109,26 @@ fn file(
 /// Does again what a run did.
 ///
 /// # Errors
-/// Those of the file system; the program itself then does the whole.
-pub(super) fn repeat(session: &Session, effects: &[Effect]) -> io::Result<()> {
-    for effect in effects.iter().rev() {
+/// Those of the file system, and a way that leads elsewhere than a foreign run says; the program itself then does the whole.
+pub(super) fn repeat(session: &Session, run: &Run) -> io::Result<()> {
+    let check = |path: &Path| if run.foreign { check_way(path) } else { Ok(()) };
+    for effect in run.effects.iter().rev() {
         if effect.left == Left::Nothing {
+            check(Path::new(&effect.path))?;
             remove(Path::new(&effect.path))?;
         }
     }
-    for Effect { path, left } in effects {
+    for Effect { path, left } in &run.effects {
         let path = Path::new(path);
+        // Just before: what the run itself has left may be a symlink.
+        check(path)?;
         match left {
             Left::Nothing => {}
             Left::Directory(mode) => {
                 if !path.is_dir() {
                     fs::create_dir(path)?;
+                } else if run.foreign && path.is_symlink() {
+                    return Err(leads_elsewhere(path));
                 }
                 fs::set_permissions(path, Permissions::from_mode(*mode))?;
             }
@@ -141,6 +147,16 @@ pub(super) fn repeat(session: &Session, effects: &[Effect]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a path names is where it says: no symlink is on its way.
+fn check_way(path: &Path) -> io::Result<()> {
+    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    if fs::canonicalize(parent)? == parent { Ok(()) } else { Err(leads_elsewhere(path)) }
+}
+
+fn leads_elsewhere(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, format!("`{}` leads elsewhere", path.display()))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -9,8 +9,10 @@
 //! cannot hold (a socket, random bytes, a terminal that is read, processes left behind, a file that changed meanwhile, …) is
 //! not remembered; the caller gets its result as ever.
 //!
-//! Not seen, and so not compared: the clock, the process's ids, the machine's name, what is asked of open descriptors about
-//! times (`fstat`), owners, link counts and free space.
+//! Not seen, and so not compared: the clock, the process's ids, what is asked of open descriptors about times (`fstat`), owners,
+//! link counts and free space.
+//!
+//! With a shared store runs go into the bucket and come from there (`sharing.rs`).
 
 mod answers;
 mod beyond;
@@ -24,6 +26,7 @@ mod programs;
 mod recorder;
 mod run;
 mod serve;
+mod sharing;
 mod sys;
 mod watch;
 

@@ -145,6 +145,7 @@ impl Recorder {
             Access::Move(from, to) => self.moved(pid, from, to),
             Access::Read(fd) => self.read(pid, fd),
             Access::Look(fd) => self.look(pid, fd),
+            Access::Machine(ask) => self.ask(answers::MACHINE.to_owned(), ask),
             Access::Nothing => {}
             Access::Socket(family) => {
                 if family != libc::AF_UNIX {
@@ -301,6 +302,10 @@ impl Recorder {
         match &start[..read] {
             // ELFCLASS32 (`elf(5)`): its calls are not watched.
             [0x7f, b'E', b'L', b'F', 1, ..] => self.refuse("it runs a 32-bit program"),
+            // Made for this machine perhaps, or to find out what it is.
+            [0x7f, b'E', b'L', b'F', ..] if !is_of_system(Path::new(&path)) => {
+                self.ask(answers::MACHINE.to_owned(), Ask::Processor);
+            }
             [b'#', b'!', line @ ..] => {
                 let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
                 let text = String::from_utf8_lossy(line);
@@ -417,4 +422,9 @@ impl Recorder {
             self.touched.entry(path).or_insert_with(|| Touched { before: now, ..Touched::default() });
         note(touched);
     }
+}
+
+/// Whether a program came with the system: it runs on every machine that has the same.
+fn is_of_system(path: &Path) -> bool {
+    ["/usr", "/bin", "/sbin", "/lib", "/lib64"].iter().any(|dir| path.starts_with(dir))
 }

@@ -192,7 +192,11 @@ impl Ended {
                     took: self.took,
                     outputs: paths(&run, caller),
                 };
-                remember(&mut known, run);
+                let sharing = call.session.capture().sharing();
+                remember(&mut known, run, &sharing.map(|sharing| sharing.known(key)).unwrap_or_default());
+                if let (Some(sharing), Some(run)) = (sharing, known.runs.first()) {
+                    sharing.offer(key, run);
+                }
                 call.session.report(&event);
             }
             Err(why) => call.note_here(&why, self.took, touched()),
@@ -229,6 +233,7 @@ impl Ended {
             stderr: put(&self.recorder.printed[1])?,
             stdin_end: caller.input_position().filter(|_| self.recorder.uses_input),
             took_us: self.took.as_micros() as u64,
+            foreign: false,
             facts: std::mem::take(&mut self.recorder.facts),
         })
     }
@@ -278,13 +283,13 @@ impl Ended {
     }
 }
 
-/// Puts a run in front. If it is one that is known but for the times of files that it looked at, those times have been seen
-/// not to matter: they stand in nothing that it left.
-fn remember(known: &mut Known, mut run: Run) {
+/// Puts a run in front. If it is one that is known here or elsewhere but for the times of files that it looked at, those times
+/// have been seen not to matter: they stand in nothing that it left.
+fn remember(known: &mut Known, mut run: Run, elsewhere: &[Run]) {
     let leaves_something = !run.effects.is_empty() || run.stdout.size() > 0;
-    let twin = known.runs.iter().position(|other| leaves_something && is_twin(other, &run));
-    if let Some(at) = twin {
-        let other = known.runs.remove(at);
+    let is_twin = |other: &Run| leaves_something && is_twin(other, &run);
+    let twin = known.runs.iter().position(is_twin).map(|at| known.runs.remove(at));
+    if let Some(other) = twin.or_else(|| elsewhere.iter().find(|other| is_twin(other)).cloned()) {
         for ((_, answer), (_, before)) in run.facts.iter_mut().zip(&other.facts) {
             if let (Answer::File { mtime, .. }, Answer::File { mtime: then, .. }) = (answer, before)
                 && mtime != then

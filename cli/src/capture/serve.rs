@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ggr_backends::store::captures::{Answer, Captures, Known, Question, Run};
+use ggr_backends::store::shared::TieredCache;
 use ggr_ir::Hash;
 use ggr_ir::protocol::launcher::{Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use super::caller::Caller;
 use super::diversion::Diversion;
 use super::run::{self, Stop};
+use super::sharing::{self, Sharing};
 use super::{answers, effects};
 use crate::coordinator::Session;
 use crate::intercept::supervisor::Supervisor;
@@ -30,6 +32,7 @@ pub(crate) struct Capture {
     pub(super) captures: Captures,
     programs: OnceLock<BTreeSet<PathBuf>>,
     diversion: Arc<Diversion>,
+    sharing: Option<Sharing>,
     socket: OnceLock<PathBuf>,
     /// The helpers of runs that are under way, with what was found out about each by others than its watcher.
     running: Mutex<HashMap<u32, Option<String>>>,
@@ -44,16 +47,24 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// Captures the programs that are diverted, and no other yet.
+    /// Captures the programs that are diverted, and no other yet. With `team` runs are shared through its bucket; those of a
+    /// project that the directory `home` is in leave no files for others.
     ///
     /// # Errors
     /// If no pipe can be made.
-    pub(crate) fn new(captures: Captures, diversion: Diversion) -> io::Result<Self> {
+    pub(crate) fn new(
+        captures: Captures,
+        diversion: Diversion,
+        team: Option<Arc<TieredCache>>,
+        home: Option<&Path>,
+    ) -> io::Result<Self> {
         let (ending, going) = io::pipe()?;
+        let sharing = team.map(|cache| Sharing::new(cache, diversion.trees(), home));
         Ok(Self {
             captures,
             programs: OnceLock::new(),
             diversion: Arc::new(diversion),
+            sharing,
             socket: OnceLock::new(),
             running: Mutex::default(),
             open: watch::Sender::new(0),
@@ -87,6 +98,11 @@ impl Capture {
     /// The programs that are diverted.
     pub(crate) fn diversion(&self) -> &Arc<Diversion> {
         &self.diversion
+    }
+
+    /// How runs are shared with others, if they are.
+    pub(super) fn sharing(&self) -> Option<&Sharing> {
+        self.sharing.as_ref()
     }
 
     /// Names the launcher for programs that are diverted, and the files that have one of their own. Nothing: none is diverted.
@@ -244,7 +260,8 @@ impl Call {
             {
                 return self.plain_because(why);
             }
-            if let Some(reply) = self.look_up(&caller, key, &mut known) {
+            let found = self.look_up(&caller, key, &mut known);
+            if let Some(reply) = found.or_else(|| self.look_elsewhere(&caller, key, &mut known)) {
                 return reply;
             }
         }
@@ -256,20 +273,41 @@ impl Call {
 
     /// Repeats a remembered run, if one fits.
     fn look_up(&self, caller: &Caller, key: Hash, known: &mut Known) -> Option<Reply> {
-        let at = find(&self.session, &known.runs)?;
+        let capture = self.session.capture();
+        let at = find(&self.session, &known.runs, |run| capture.captures.is_whole(run))?;
         let reply = self.repeat(caller, &known.runs[at]).ok()?;
+        if let Some(sharing) = capture.sharing() {
+            sharing.offer(key, &known.runs[at]);
+        }
         if at > 0 {
             known.runs[..=at].rotate_right(1);
             // Only the order of the runs has changed.
-            let _ = self.session.capture().captures.put(key, std::mem::take(known));
+            let _ = capture.captures.put(key, std::mem::take(known));
         }
+        Some(reply)
+    }
+
+    /// Repeats a run that others have shared, if one fits. From then on it is known here.
+    fn look_elsewhere(&self, caller: &Caller, key: Hash, known: &mut Known) -> Option<Reply> {
+        let capture = self.session.capture();
+        let sharing = capture.sharing()?;
+        let mut runs = sharing.known(key);
+        let at = find(&self.session, &runs, |run| sharing.bring(run))?;
+        let run = runs.swap_remove(at);
+        let reply = self.repeat(caller, &run).ok()?;
+        sharing.note_repeated();
+        // One that is known here with the same answers has lost what it left.
+        known.runs.retain(|other| other.facts != run.facts);
+        known.runs.insert(0, run);
+        // What cannot be written is fetched again.
+        let _ = capture.captures.put(key, std::mem::take(known));
         Some(reply)
     }
 
     fn repeat(&self, caller: &Caller, run: &Run) -> io::Result<Reply> {
         let stdout = self.session.checked_bytes(run.stdout)?;
         let stderr = self.session.checked_bytes(run.stderr)?;
-        effects::repeat(&self.session, &run.effects)?;
+        effects::repeat(&self.session, run)?;
         if let Some(end) = run.stdin_end {
             caller.move_input(end)?;
         }
@@ -299,15 +337,19 @@ pub(super) fn paths(run: &Run, caller: &Caller) -> Vec<PathBuf> {
     run.effects.iter().map(|effect| PathBuf::from(&effect.path)).chain(printed).collect()
 }
 
-/// The run whose every question has the same answer now. A question that several runs asked is asked once.
-fn find(session: &Session, runs: &[Run]) -> Option<usize> {
+/// The run whose every question has the same answer now, and all of which is there, as `whole` says. A question that several
+/// runs asked is asked once.
+fn find(session: &Session, runs: &[Run], whole: impl Fn(&Run) -> bool) -> Option<usize> {
     let mut answered: HashMap<&Question, Answer> = HashMap::new();
     runs.iter().position(|run| {
         let same = run.facts.iter().all(|(question, then)| {
+            if run.foreign && !sharing::may_ask(question) {
+                return false;
+            }
             let now = answered.entry(question).or_insert_with(|| answers::answer(session, question));
             agrees(then, now)
         });
-        same && session.capture().captures.is_whole(run)
+        same && whole(run)
     })
 }
 

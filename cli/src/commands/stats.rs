@@ -92,6 +92,7 @@ fn count(lines: &[Line]) -> Calls {
 
 fn add(to: &mut Shared, shared: &Shared) {
     to.hits += shared.hits;
+    to.repeated += shared.repeated;
     to.stored += shared.stored;
     to.down += shared.down;
     to.up += shared.up;
@@ -111,8 +112,8 @@ fn describe(what: &str, calls: &Calls) -> String {
         let (down, up) = (ByteSize(shared.down), ByteSize(shared.up));
         writeln!(
             text,
-            "  hits: {local} local, {} from the shared store ({} put into it; {down} down, {up} up, {} requests)",
-            shared.hits, shared.stored, shared.requests
+            "  hits: {local} local, {} from the shared store ({} of captured programs; {} put into it; {down} down, {up} up, {} requests)",
+            shared.hits, shared.repeated, shared.stored, shared.requests
         )
         .expect("writing to a string does not fail");
     }

@@ -152,8 +152,10 @@ pub(crate) enum Event {
     Shared {
         /// Which.
         store: String,
-        /// Results that came from it.
+        /// Results that came from it, captured runs included.
         hits: u64,
+        /// Of these, captured runs.
+        repeated: u64,
         /// Results that were put into it.
         stored: u64,
         /// Results that should be in it, and are not yet.

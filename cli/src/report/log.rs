@@ -48,8 +48,11 @@ pub(crate) enum Line {
 /// What a build had to do with its shared store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shared {
-    /// Results that came from it.
+    /// Results that came from it, captured runs included.
     pub(crate) hits: u64,
+    /// Of these, captured runs; a log of an older ggr does not say.
+    #[serde(default)]
+    pub(crate) repeated: u64,
     /// Results that were put into it.
     pub(crate) stored: u64,
     /// Bytes that came from it.
@@ -234,8 +237,8 @@ impl Sink for Log {
             Event::Repeated { label, outputs, .. } => {
                 self.program(label, Fate::Hit, Duration::ZERO, outputs);
             }
-            &Event::Shared { hits, stored, down, up, requests, .. } => {
-                self.put(&Line::Shared(Shared { hits, stored, down, up, requests }));
+            &Event::Shared { hits, repeated, stored, down, up, requests, .. } => {
+                self.put(&Line::Shared(Shared { hits, repeated, stored, down, up, requests }));
             }
             Event::BuildEnded { .. } => self.left(),
             _ => {}

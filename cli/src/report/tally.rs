@@ -114,7 +114,7 @@ impl Tally {
                 self.failed += 1;
             }
             Event::Materialized { .. } => self.materialized += 1,
-            Event::Shared { store, hits, stored, left, down, up, requests } => {
+            Event::Shared { store, hits, stored, left, down, up, requests, .. } => {
                 let (down, up) = (ByteSize(*down), ByteSize(*up));
                 let left = if *left > 0 { format!(", {left} not yet") } else { String::new() };
                 self.shared = Some(format!(

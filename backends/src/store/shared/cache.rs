@@ -6,7 +6,7 @@ use std::time::Duration;
 use ggr_ir::{Lookup, Reduction, ReductionCache, StoreError, ThunkId};
 
 use super::store::{Access, SharedStore};
-use super::uploader::{Left, Uploader};
+use super::uploader::{Left, Order, Uploader};
 
 /// Looks here first, then in the bucket; records here, and has it uploaded.
 ///
@@ -51,12 +51,18 @@ impl TieredCache {
 
     /// Has a result uploaded that the bucket lacks.
     fn offer(&self, id: ThunkId, reduction: &Reduction) {
-        if self.shared.holds(id) {
-            return;
+        if !self.shared.holds(id) {
+            self.upload(|| Some(Order::Reduction(id, reduction.clone())));
         }
+    }
+
+    /// Has uploaded what `order` gives, if anything is uploaded.
+    pub(super) fn upload(&self, order: impl FnOnce() -> Option<Order>) {
         let uploader = self.uploader.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(uploader) = &*uploader {
-            uploader.offer(id, reduction);
+        if let Some(uploader) = &*uploader
+            && let Some(order) = order()
+        {
+            uploader.offer(order);
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** a segment is written after the objects that it speaks of, so a reduction is never seen before its outputs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ggr_ir::{BlobId, Hash, Reduction, ThunkId};
@@ -12,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use super::pack::{LEVEL, PackName, Packed};
+use crate::store::captures::MAX_RUNS;
 use crate::store::reductions::blobs;
 
 /// Starts a segment; the number is the version.
@@ -37,15 +39,22 @@ pub(super) struct Segment {
     pub(super) thunks: Vec<(ThunkId, Vec<u8>)>,
     /// Packs that were found gone or damaged.
     pub(super) gone: Vec<PackName>,
+    /// Captured runs: the command's shared key, and the blob that holds the run. They stand behind all else: who does not
+    /// know of them reads the rest.
+    #[serde(skip)]
+    pub(super) captures: Vec<(Hash, BlobId)>,
 }
 
 impl Segment {
     pub(super) fn is_empty(&self) -> bool {
-        self.packs.is_empty() && self.own.is_empty() && self.thunks.is_empty() && self.gone.is_empty()
+        let said =
+            [self.packs.len(), self.own.len(), self.thunks.len(), self.gone.len(), self.captures.len()];
+        said.iter().all(|count| *count == 0)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let body = postcard::to_stdvec(self).expect("a segment holds nothing that postcard cannot encode");
+        let encoded = postcard::to_stdvec(self).and_then(|body| postcard::to_extend(&self.captures, body));
+        let body = encoded.expect("a segment holds nothing that postcard cannot encode");
         let body = zstd::bulk::compress(&body, LEVEL).expect("zstd compresses into memory");
         [MAGIC, &check(&body), &body].concat()
     }
@@ -56,7 +65,10 @@ impl Segment {
         if *sum != check(body) {
             return None;
         }
-        postcard::from_bytes(&zstd::bulk::decompress(body, MAX_UNPACKED).ok()?).ok()
+        let body = zstd::bulk::decompress(body, MAX_UNPACKED).ok()?;
+        let (segment, behind) = postcard::take_from_bytes::<Self>(&body).ok()?;
+        let captures = if behind.is_empty() { Vec::new() } else { postcard::from_bytes(behind).ok()? };
+        Some(Self { captures, ..segment })
     }
 }
 
@@ -79,12 +91,14 @@ enum Spot {
     Own,
 }
 
-/// Everything that is known of a bucket. About 100 bytes a blob and 300 a thunk.
+/// Everything that is known of a bucket. About 100 bytes a blob or captured run, and 300 a thunk.
 #[derive(Default, Debug)]
 pub(super) struct Index {
     packs: Vec<Arc<Packed>>,
     blobs: FxHashMap<BlobId, Spot>,
     thunks: FxHashMap<ThunkId, Box<[u8]>>,
+    /// Of each command at most [`MAX_RUNS`], the newest last.
+    captures: FxHashMap<Hash, Vec<BlobId>>,
     gone: FxHashSet<PackName>,
     /// Of these, what no segment says yet.
     unsaid: Vec<PackName>,
@@ -105,6 +119,10 @@ impl Index {
         }
         self.blobs.extend(segment.own.into_iter().map(|id| (id, Spot::Own)));
         self.thunks.extend(segment.thunks.into_iter().map(|(id, bytes)| (id, bytes.into())));
+        segment
+            .captures
+            .into_iter()
+            .for_each(|(key, run)| push_run(self.captures.entry(key).or_default(), run));
     }
 
     /// Where a blob is; nothing if it is nowhere, or was found gone. An empty one is no object: it is everywhere.
@@ -127,6 +145,12 @@ impl Index {
     pub(super) fn reduction(&self, id: ThunkId) -> Option<Reduction> {
         let reduction = Reduction::from_bytes(self.thunks.get(&id)?)?;
         blobs(&reduction).into_iter().all(|id| self.has(id)).then_some(reduction)
+    }
+
+    /// The blobs that hold captured runs of the command with this shared key and are there, the newest first.
+    pub(super) fn captures(&self, key: Hash) -> Vec<BlobId> {
+        let known = self.captures.get(&key).into_iter().flatten().rev();
+        known.copied().filter(|run| self.has(*run)).collect()
     }
 
     /// A pack was found gone or damaged: nothing in it is there any more.
@@ -154,6 +178,15 @@ impl Index {
     }
 }
 
+/// Adds the newest run of a command.
+fn push_run(runs: &mut Vec<BlobId>, run: BlobId) {
+    runs.retain(|known| *known != run);
+    runs.push(run);
+    if runs.len() > MAX_RUNS {
+        runs.remove(0);
+    }
+}
+
 /// Several segments, oldest first, as one: what was found gone is left out, and results whose outputs went with it.
 pub(super) fn merge(segments: Vec<Segment>) -> Segment {
     let gone: FxHashSet<PackName> =
@@ -161,7 +194,9 @@ pub(super) fn merge(segments: Vec<Segment>) -> Segment {
     let mut merged = Segment::default();
     let mut thunks = FxHashMap::default();
     let mut own = FxHashSet::default();
+    let mut captures: BTreeMap<Hash, Vec<BlobId>> = BTreeMap::new();
     for segment in segments {
+        segment.captures.into_iter().for_each(|(key, run)| push_run(captures.entry(key).or_default(), run));
         merged.packs.extend(segment.packs.into_iter().filter(|packed| !gone.contains(&packed.name)));
         own.extend(segment.own);
         thunks.extend(segment.thunks);
@@ -172,6 +207,8 @@ pub(super) fn merge(segments: Vec<Segment>) -> Segment {
     merged.own.sort_unstable();
     merged.thunks = thunks.into_iter().collect();
     merged.thunks.sort_unstable();
+    let runs = captures.into_iter().flat_map(|(key, runs)| runs.into_iter().map(move |run| (key, run)));
+    merged.captures = runs.collect();
     merged
 }
 
@@ -198,7 +235,56 @@ mod tests {
             own: vec![BlobId::of(b"large")],
             thunks: vec![record(1, "a"), record(2, "large"), record(3, "nowhere")],
             gone: vec![],
+            captures: vec![
+                (Hash::of(b"command"), BlobId::of(b"a")),
+                (Hash::of(b"other"), BlobId::of(b"large")),
+            ],
         }
+    }
+
+    /// A segment as it was before captured runs were shared.
+    #[derive(Serialize, Deserialize)]
+    struct Before {
+        packs: Vec<Packed>,
+        own: Vec<BlobId>,
+        thunks: Vec<(ThunkId, Vec<u8>)>,
+        gone: Vec<PackName>,
+    }
+
+    #[test]
+    fn who_knows_nothing_of_captured_runs_reads_the_rest_and_is_read() {
+        let bytes = segment().to_bytes();
+        let body = zstd::bulk::decompress(&bytes[MAGIC.len() + CHECK..], MAX_UNPACKED).unwrap();
+        let before: Before = postcard::from_bytes(&body).unwrap();
+        assert_eq!((before.packs.len(), before.own, before.thunks), (1, segment().own, segment().thunks));
+        let old = Before { packs: vec![], own: vec![BlobId::of(b"x")], thunks: vec![], gone: before.gone };
+        let body = zstd::bulk::compress(&postcard::to_stdvec(&old).unwrap(), LEVEL).unwrap();
+        let read = Segment::from_bytes(&[MAGIC, &check(&body), &body].concat()).unwrap();
+        assert_eq!((read.own, read.captures), (vec![BlobId::of(b"x")], vec![]));
+    }
+
+    #[test]
+    fn of_each_command_the_newest_runs_are_known_while_they_are_there() {
+        let mut index = Index::default();
+        index.add(segment());
+        let key = Hash::of(b"command");
+        assert_eq!(index.captures(key), [BlobId::of(b"a")]);
+        let runs: Vec<BlobId> = (0..MAX_RUNS as u8 + 2).map(|n| BlobId::of(&[n])).collect();
+        let newer = Segment {
+            own: runs.clone(),
+            captures: runs.iter().map(|run| (key, *run)).collect(),
+            ..Segment::default()
+        };
+        let merged = merge(vec![segment(), newer.clone(), newer.clone()]);
+        assert_eq!(merged.captures.len(), MAX_RUNS + 1);
+        let newest: Vec<BlobId> = runs.iter().rev().take(MAX_RUNS).copied().collect();
+        for segment in [newer, merged] {
+            index.add(segment);
+            assert_eq!(index.captures(key), newest);
+        }
+        index.lose_own(newest[0]);
+        assert_eq!(index.captures(key), newest[1..]);
+        assert_eq!(index.captures(Hash::of(b"third")), []);
     }
 
     #[test]
@@ -217,7 +303,7 @@ mod tests {
     fn segment_like(bytes: &[u8]) -> Segment {
         let read = Segment::from_bytes(bytes).unwrap();
         assert_eq!(read.own, segment().own);
-        assert_eq!(read.thunks, segment().thunks);
+        assert_eq!((&read.thunks, &read.captures), (&segment().thunks, &segment().captures));
         assert_eq!(read.packs[0].slots, segment().packs[0].slots);
         read
     }

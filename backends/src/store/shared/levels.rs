@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ggr_ir::{BlobId, ObjectStore, Reduction, ReductionCache, StoreError, ThunkId};
 
-use super::shipment::Shipment;
+use super::shipment::{Results, Shipment};
 use super::store::SharedStore;
 use crate::store::reductions::blobs;
 
@@ -25,7 +25,7 @@ impl ObjectStore for SharedStore {
     fn put(&self, files: &[(BlobId, PathBuf)]) -> Vec<Result<(), StoreError>> {
         let mut shipment = Shipment::new(self.shared());
         let mut added: Vec<_> = files.iter().map(|(id, path)| shipment.add(*id, path)).collect();
-        if let Err(error) = shipment.deliver(Vec::new()) {
+        if let Err(error) = shipment.deliver(Results::default()) {
             let lost = added.iter_mut().filter(|added| added.is_ok());
             lost.for_each(|added| *added = Err(self.failed(error.clone())));
         }
@@ -64,6 +64,7 @@ impl ReductionCache for SharedStore {
             return Err(StoreError::Missing(*missing));
         }
         let shipment = Shipment::new(self.shared());
-        shipment.deliver(vec![(id, reduction.to_bytes())]).map_err(|error| self.failed(error))
+        let results = Results { thunks: vec![(id, reduction.to_bytes())], ..Results::default() };
+        shipment.deliver(results).map_err(|error| self.failed(error))
     }
 }

@@ -1,7 +1,7 @@
-//! A store that a team shares: blobs and reductions in an S3 bucket, behind the store of each machine.
+//! A store that a team shares: blobs, reductions and captured runs in an S3 bucket, behind the store of each machine.
 //!
 //! ```text
-//! PREFIX/v1/cache/index/TIME-HASH   what a writer added: packs and their slots, results, packs found gone
+//! PREFIX/v1/cache/index/TIME-HASH   what a writer added: packs and their slots, results, packs found gone, captured runs
 //! PREFIX/v1/cache/packs/NAME        small blobs, each a zstd frame, one after the other
 //! PREFIX/v1/cache/blobs/HASH        a large blob, one zstd frame, written in parts
 //! ```
@@ -24,11 +24,15 @@
 //! **Namespaces.** The format has its version in the keys. A toolchain needs none: a thunk's id covers the compiler and each
 //! library of it by hash, and its paths, so another toolchain has other ids.
 //!
+//! **Captured runs** ([`Run`](crate::store::captures::Run)) are blobs like others; the index says which commands have some. One
+//! is fetched when its command is called, and what it left when all its questions have the same answers here.
+//!
 //! **Trust.** Whoever may write to the bucket decides what comes out of it, as with any compiler cache. Untrusted builds get
-//! credentials that only read, and `read-only`.
+//! credentials that only read, and `read-only`. A captured run names paths: whoever repeats it confines them.
 
 mod address;
 mod cache;
+mod captured;
 mod examine;
 mod fetch;
 mod index;

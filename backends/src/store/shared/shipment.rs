@@ -19,6 +19,21 @@ use crate::store::s3::{PART, PartsError, S3Error};
 /// Packs on their way at a time: with their size (4 MiB) the bound on memory.
 const SENDING: usize = 3;
 
+/// What is said when all that it speaks of is in the bucket.
+#[derive(Default)]
+pub(super) struct Results {
+    /// As in [`Segment`].
+    pub(super) thunks: Vec<(ThunkId, Vec<u8>)>,
+    /// As in [`Segment`].
+    pub(super) captures: Vec<(Hash, BlobId)>,
+}
+
+impl Results {
+    pub(super) fn len(&self) -> usize {
+        self.thunks.len() + self.captures.len()
+    }
+}
+
 /// See the module's documentation. Dropping it leaves objects that nothing speaks of.
 pub(super) struct Shipment {
     store: Arc<SharedStore>,
@@ -80,11 +95,11 @@ impl Shipment {
         Ok(())
     }
 
-    /// Says what was added, after all of it has arrived, and these results with it.
+    /// Says what was added, after all of it has arrived, and these results and captured runs with it.
     ///
     /// # Errors
     /// What the bucket refuses; then nothing is said.
-    pub(super) fn deliver(mut self, thunks: Vec<(ThunkId, Vec<u8>)>) -> Result<(), S3Error> {
+    pub(super) fn deliver(mut self, results: Results) -> Result<(), S3Error> {
         self.send()?;
         while let Some(sent) = self.sending.pop_front() {
             self.arrived(sent)?;
@@ -92,9 +107,10 @@ impl Shipment {
         if let Some(why) = self.store.writing.why() {
             return Err(why.clone());
         }
-        let count = thunks.len() as u64;
+        let count = results.len() as u64;
         let gone = self.store.take_unsaid();
-        let segment = Segment { thunks, gone, ..self.segment };
+        let Results { thunks, captures } = results;
+        let segment = Segment { thunks, captures, gone, ..self.segment };
         if segment.is_empty() {
             return Ok(());
         }

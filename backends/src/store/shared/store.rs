@@ -66,8 +66,10 @@ pub enum OpenError {
 /// What a shared store was asked and did.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct SharedCounts {
-    /// Results that came from the bucket.
+    /// Results that came from the bucket, captured runs included.
     pub hits: u64,
+    /// Of these, captured runs.
+    pub repeated: u64,
     /// Results that were put into it.
     pub stored: u64,
     /// Bytes that came, as they were on the line.
@@ -95,6 +97,7 @@ pub struct SharedStore {
     pub(super) doors: Mutex<FxHashMap<Door, Arc<tokio::sync::Mutex<u64>>>>,
     pub(super) lanes: Semaphore,
     pub(super) hits: AtomicU64,
+    pub(super) repeated: AtomicU64,
     pub(super) stored: AtomicU64,
     notice: Notice,
     /// Always there; taken by `drop`.
@@ -137,6 +140,7 @@ impl SharedStore {
             doors: Mutex::default(),
             lanes: Semaphore::new(PARALLEL),
             hits: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             notice,
             runtime: Some(runtime),
@@ -168,6 +172,7 @@ impl SharedStore {
         let traffic = &self.bucket.traffic;
         SharedCounts {
             hits: of(&self.hits),
+            repeated: of(&self.repeated),
             stored: of(&self.stored),
             down: of(&traffic.down),
             up: of(&traffic.up),

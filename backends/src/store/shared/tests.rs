@@ -178,8 +178,8 @@ fn what_does_not_fit_into_the_queue_is_counted_and_not_waited_for() {
     let uploader = uploader::Uploader::start(Arc::clone(&machine.shared)).unwrap();
     let result = reduction(&*machine.local, "the same for all");
     for number in 0..40_000 {
-        uploader.offer(ThunkId::synthetic(number), &result);
-        uploader.offer(ThunkId::synthetic(number), &result);
+        uploader.offer(uploader::Order::Reduction(ThunkId::synthetic(number), result.clone()));
+        uploader.offer(uploader::Order::Reduction(ThunkId::synthetic(number), result.clone()));
     }
     let left = uploader.finish(Duration::from_millis(50), |_| true);
     assert!(left.overflowed > 0 && left.overflowed < 40_000, "{left:?}");

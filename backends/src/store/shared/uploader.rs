@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ggr_ir::{Reduction, StoreError, ThunkId};
+use ggr_ir::{BlobId, Hash, Reduction, StoreError, ThunkId};
 use rustc_hash::FxHashSet;
 
-use super::shipment::Shipment;
+use super::shipment::{Results, Shipment};
 use super::store::SharedStore;
 use crate::store::reductions::blobs;
 
@@ -26,7 +26,31 @@ const DELIVER_AFTER: Duration = Duration::from_secs(10);
 const NICE: i32 = 10;
 
 /// A result that is to be uploaded.
-type Order = (ThunkId, Reduction);
+pub(super) enum Order {
+    /// What a thunk reduced to.
+    Reduction(ThunkId, Reduction),
+    /// A captured run: the command's shared key, the blob that holds the run, and those that it speaks of. All are in the local
+    /// store.
+    Capture(Hash, BlobId, Vec<BlobId>),
+}
+
+impl Order {
+    /// A name under which no other result is offered.
+    fn name(&self) -> Hash {
+        match self {
+            Self::Reduction(id, _) => id.hash(),
+            Self::Capture(key, run, _) => Hash::of(&[*key.as_bytes(), *run.hash().as_bytes()].concat()),
+        }
+    }
+
+    /// What has to be in the bucket before it.
+    fn blobs(&self) -> Vec<BlobId> {
+        match self {
+            Self::Reduction(_, reduction) => blobs(reduction),
+            Self::Capture(_, run, blobs) => std::iter::once(run).chain(blobs).copied().collect(),
+        }
+    }
+}
 
 /// What became of what was offered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -50,7 +74,7 @@ pub(super) struct Uploader {
     queue: Option<SyncSender<Order>>,
     shared: Arc<Shared>,
     /// What was offered before.
-    offered: Mutex<FxHashSet<ThunkId>>,
+    offered: Mutex<FxHashSet<Hash>>,
     ended: Mutex<Receiver<()>>,
 }
 
@@ -71,12 +95,11 @@ impl Uploader {
     }
 
     /// Has a result uploaded, unless it was offered before. Never waits; what does not fit is counted.
-    pub(super) fn offer(&self, id: ThunkId, reduction: &Reduction) {
-        if !self.offered.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+    pub(super) fn offer(&self, order: Order) {
+        if !self.offered.lock().unwrap_or_else(PoisonError::into_inner).insert(order.name()) {
             return;
         }
         self.shared.open.fetch_add(1, Ordering::Relaxed);
-        let order = (id, reduction.clone());
         if self.queue.as_ref().is_none_or(|queue| queue.try_send(order).is_err()) {
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
             self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
@@ -110,14 +133,14 @@ struct Loading {
     store: Arc<SharedStore>,
     shared: Arc<Shared>,
     shipment: Shipment,
-    results: Vec<(ThunkId, Vec<u8>)>,
+    results: Results,
     since: Option<Instant>,
 }
 
 impl Loading {
     fn new(store: Arc<SharedStore>, shared: Arc<Shared>) -> Self {
         let shipment = Shipment::new(Arc::clone(&store));
-        Self { store, shared, shipment, results: Vec::new(), since: None }
+        Self { store, shared, shipment, results: Results::default(), since: None }
     }
 
     fn run(mut self, orders: &Receiver<Order>) {
@@ -140,19 +163,20 @@ impl Loading {
         }
     }
 
-    fn take(&mut self, (id, reduction): Order) {
-        match self.load(&reduction) {
-            Ok(()) => {
-                self.results.push((id, reduction.to_bytes()));
-                self.since.get_or_insert_with(Instant::now);
-            }
-            Err(_) => self.settle(1, &self.shared.not_stored),
+    fn take(&mut self, order: Order) {
+        if self.load(&order.blobs()).is_err() {
+            return self.settle(1, &self.shared.not_stored);
         }
+        match order {
+            Order::Reduction(id, reduction) => self.results.thunks.push((id, reduction.to_bytes())),
+            Order::Capture(key, run, _) => self.results.captures.push((key, run)),
+        }
+        self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Sends the outputs that the bucket lacks.
-    fn load(&mut self, reduction: &Reduction) -> Result<(), StoreError> {
-        for id in blobs(reduction) {
+    /// Sends the blobs that the bucket lacks.
+    fn load(&mut self, ids: &[BlobId]) -> Result<(), StoreError> {
+        for &id in ids {
             if !self.shipment.has(id) {
                 let path = self.store.local.sound_path(id)?;
                 self.shipment.add(id, &path)?;
