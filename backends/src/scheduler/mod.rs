@@ -2,8 +2,9 @@
 //!
 //! Nodes are added while the build is still being traced. A node whose dependencies are done is first checked for a
 //! recorded result, then waits for a slot; what lies on the longest remaining path goes first, and before that whatever
-//! somebody waits for, but for what would otherwise be left over at the build's end. Failures outside the program are handled by the table in `policy.rs`; stragglers, and where slots
-//! stand idle what the build's end hangs on, get a duplicate, and the first result wins.
+//! somebody waits for, with what would otherwise be left over at the build's end. Failures outside the program are handled
+//! by the table in `policy.rs`; stragglers, and where slots stand idle what the build's end hangs on, get a duplicate, and
+//! the first result wins.
 //!
 //! **Invariant:** a node is settled ([`Action::Done`] or [`Action::Failed`]) exactly once, and started only after all that
 //! it waits for is done. **Invariant:** each [`Action::Start`] gets exactly one [`Event::Ended`], and until then holds
