@@ -54,14 +54,9 @@ pub struct Directory {
     pub stamp: Option<u64>,
 }
 
-/// The user's files as a model sees them. Implementations remember what they hashed (by stat), so asking twice is cheap.
-/// Calls may overlap.
-pub trait FileView: Send + Sync {
-    /// What stands at this absolute path, symlinks followed.
-    fn find(&self, path: &Path) -> Found;
-
-    /// What identifies the directory at this absolute path, symlinks followed; nothing if none can be reached.
-    fn directory(&self, path: &Path) -> Option<Directory> {
+impl Directory {
+    /// That of the directory at this path, symlinks followed; nothing if none can be reached.
+    pub fn at(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
         let changed = found.ctime().max(found.mtime());
@@ -74,6 +69,18 @@ pub trait FileView: Send + Sync {
         std::hash::Hash::hash(&fields, &mut hasher);
         let stamp = settled.then(|| std::hash::Hasher::finish(&hasher));
         Some(Directory { device: found.dev(), inode: found.ino(), stamp })
+    }
+}
+
+/// The user's files as a model sees them. Implementations remember what they hashed (by stat), so asking twice is cheap.
+/// Calls may overlap.
+pub trait FileView: Send + Sync {
+    /// What stands at this absolute path, symlinks followed.
+    fn find(&self, path: &Path) -> Found;
+
+    /// What identifies the directory at this absolute path, symlinks followed; nothing if none can be reached.
+    fn directory(&self, path: &Path) -> Option<Directory> {
+        Directory::at(path)
     }
 
     /// The names in the directory at this absolute path, symlinks followed; nothing if that cannot be said, or if it makes no

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use ggr_backends::memo::{Stamp, StatMemo};
 use ggr_backends::store::FsStore;
 use ggr_ir::{BlobId, ObjectStore};
+use ggr_models::model::Directory;
 use ggr_models::{FileView, Found};
 
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
@@ -163,6 +164,7 @@ impl FileView for View {
             Some(Standing::File { blob, executable }) => {
                 return Found::File { size: blob.size(), executable };
             }
+            None if self.watched.is_directory(path) => return Found::Directory,
             None => {}
         }
         let Ok(meta) = fs::metadata(path) else {
@@ -183,6 +185,10 @@ impl FileView for View {
             Some(placeholder) => Found::Placeholder(placeholder.output.clone()),
             None => Found::File { size: meta.len(), executable: meta.mode() & 0o111 != 0 },
         }
+    }
+
+    fn directory(&self, path: &Path) -> Option<Directory> {
+        self.watched.directory(path, || Directory::at(path))
     }
 
     fn link_target(&self, path: &Path) -> Option<PathBuf> {

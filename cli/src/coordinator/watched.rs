@@ -27,39 +27,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use ggr_ir::BlobId;
-use rustc_hash::{FxHashMap, FxHashSet};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustc_hash::FxHashMap;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader};
 use rustix::io::Errno;
 
+use self::directories::Directories;
+use self::watches::{Followed, Watches};
 use crate::intercept::supervisor::FileId;
+
+mod directories;
+mod watches;
 
 /// A build with fewer calls than this is not worth a watch.
 const FEW_CALLS: u64 = 3;
-
-/// Symlinks on one way before it is given up; the kernel gives up after 40.
-const MAX_LINKS: u32 = 8;
-
-/// File systems that no other machine changes: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, overlayfs (`statfs(2)`).
-const LOCAL: [u64; 6] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010, 0x794C_7630];
-
-/// For directories: what may change which file a name leads to.
-const DIR: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::MASK_ADD)
-    .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::DONT_FOLLOW);
-
-/// For files: what may change the bytes or the permissions.
-const FILE: WatchFlags = WatchFlags::MODIFY
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MASK_ADD)
-    .union(WatchFlags::DONT_FOLLOW);
 
 /// What stands at a path, symlinks followed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +88,7 @@ pub(crate) struct Watched {
     entries: RwLock<FxHashMap<Name, Entry>>,
     /// Where paths lead that are symlinks themselves; nothing for those that are none.
     links: RwLock<FxHashMap<Name, Option<PathBuf>>>,
+    directories: Directories,
     watches: Mutex<Watches>,
     number: AtomicU64,
     /// How many calls have asked for a fresh view.
@@ -121,6 +102,7 @@ impl Watched {
             inotify: inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok(),
             entries: RwLock::default(),
             links: RwLock::default(),
+            directories: Directories::default(),
             watches: Mutex::default(),
             number: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -170,7 +152,11 @@ impl Watched {
             *watches = Watches::default();
             self.entries_mut().clear();
             self.links.write().unwrap_or_else(PoisonError::into_inner).clear();
+            self.directories.clear();
         } else {
+            if let Some(paths) = watches.listed.remove(&what.0) {
+                self.directories.forget(&paths);
+            }
             self.forget_all(watches.names.remove(&what));
         }
     }
@@ -235,6 +221,7 @@ impl Watched {
 
     fn forget_all(&self, paths: Option<Vec<Name>>) {
         let Some(paths) = paths else { return };
+        self.directories.forget(&paths);
         let mut entries = self.entries_mut();
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         for path in paths {
@@ -250,164 +237,6 @@ impl Watched {
     fn entries_mut(&self) -> RwLockWriteGuard<'_, FxHashMap<Name, Entry>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What is watched, and what rests on it.
-#[derive(Debug, Default)]
-struct Watches {
-    /// Directories, by each of the names that they were met under.
-    dirs: FxHashMap<Name, Dir>,
-    /// The paths that a name in a directory decides on. An empty name: those of the watched file itself.
-    names: FxHashMap<(i32, Name), Vec<Name>>,
-    /// Names of directories and of symlinks to them. If one changes, everything is forgotten.
-    ways: FxHashSet<(i32, Name)>,
-    files: FxHashMap<FileId, i32>,
-}
-
-#[derive(Clone, Debug)]
-struct Dir {
-    watch: i32,
-    /// Its name without symlinks and without a slash at the end.
-    real: Name,
-}
-
-/// Where a directory's name leads.
-enum Way {
-    There(Dir),
-    /// Nowhere, until this name appears in that watched directory.
-    Missing(i32, Name),
-    /// Somewhere that cannot be watched.
-    Unwatched,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Followed {
-    /// Whether the path itself is a symlink.
-    is_link: bool,
-    /// The watch on what stands there, if anything does.
-    watch: Option<i32>,
-}
-
-impl Watches {
-    fn is_dir(&self, watch: i32) -> bool {
-        self.dirs.values().any(|dir| dir.watch == watch)
-    }
-
-    /// Watches all that decides what stands at the path.
-    fn follow(&mut self, inotify: &OwnedFd, path: &Name) -> Option<Followed> {
-        let mut spelled = path.clone();
-        for links in 0..MAX_LINKS {
-            let (above, name) = split(&spelled)?;
-            let dir = match self.dir(inotify, above, 0) {
-                Way::There(dir) => dir,
-                Way::Missing(watch, name) => {
-                    self.note((watch, name), path);
-                    return Some(Followed { is_link: links > 0, watch: None });
-                }
-                Way::Unwatched => return None,
-            };
-            self.note((dir.watch, name.into()), path);
-            let real = joined(&dir.real, name);
-            match rustix::fs::readlink(&*real, Vec::new()) {
-                Ok(target) => spelled = joined(&dir.real, target.as_bytes()),
-                Err(Errno::NOENT) => return Some(Followed { is_link: links > 0, watch: None }),
-                Err(Errno::INVAL) => {
-                    let watch = inotify::add_watch(inotify, &*real, FILE).ok()?;
-                    self.note((watch, Name::default()), path);
-                    return Some(Followed { is_link: links > 0, watch: Some(watch) });
-                }
-                Err(_) => return None,
-            }
-        }
-        None
-    }
-
-    /// Watches what decides whether the path itself is a symlink, and where to. Says whether that can be had.
-    fn watch_name(&mut self, inotify: &OwnedFd, path: &Name) -> bool {
-        let Some((above, name)) = split(path) else { return false };
-        let what = match self.dir(inotify, above, 0) {
-            Way::There(dir) => (dir.watch, name.into()),
-            Way::Missing(watch, name) => (watch, name),
-            Way::Unwatched => return false,
-        };
-        self.note(what, path);
-        true
-    }
-
-    fn note(&mut self, what: (i32, Name), path: &Name) {
-        let paths = self.names.entry(what).or_default();
-        if !paths.contains(path) {
-            paths.push(path.clone());
-        }
-    }
-
-    fn dir(&mut self, inotify: &OwnedFd, spelled: &[u8], links: u32) -> Way {
-        if let Some(dir) = self.dirs.get(spelled) {
-            return Way::There(dir.clone());
-        }
-        let way = match spelled.is_empty() {
-            true => self.watch_dir(inotify, b"/", Name::default()).unwrap_or(Way::Unwatched),
-            false => self.walk(inotify, spelled, links),
-        };
-        if let Way::There(dir) = &way {
-            self.dirs.insert(spelled.into(), dir.clone());
-        }
-        way
-    }
-
-    fn walk(&mut self, inotify: &OwnedFd, spelled: &[u8], links: u32) -> Way {
-        let Some(cut) = spelled.iter().rposition(|byte| *byte == b'/') else { return Way::Unwatched };
-        let name = &spelled[cut + 1..];
-        let above = match self.dir(inotify, &spelled[..cut], links) {
-            Way::There(above) => above,
-            other => return other,
-        };
-        match name {
-            b"" | b"." => return Way::There(above),
-            b".." => {
-                let end = above.real.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-                return self.dir(inotify, &above.real[..end], links);
-            }
-            _ => {}
-        }
-        let real = joined(&above.real, name);
-        match self.watch_dir(inotify, &real, real.clone()) {
-            Ok(way) => {
-                self.ways.insert((above.watch, name.into()));
-                way
-            }
-            Err(Errno::NOENT) => Way::Missing(above.watch, name.into()),
-            Err(Errno::NOTDIR | Errno::LOOP) if links < MAX_LINKS => {
-                match rustix::fs::readlink(&*real, Vec::new()) {
-                    Ok(target) => {
-                        self.ways.insert((above.watch, name.into()));
-                        self.dir(inotify, &joined(&above.real, target.as_bytes()), links + 1)
-                    }
-                    Err(_) => Way::Unwatched,
-                }
-            }
-            Err(_) => Way::Unwatched,
-        }
-    }
-
-    fn watch_dir(&mut self, inotify: &OwnedFd, path: &[u8], real: Name) -> Result<Way, Errno> {
-        let watch = inotify::add_watch(inotify, path, DIR)?;
-        // The type's width and sign differ between platforms; the numbers have 32 bits.
-        let kind = rustix::fs::statfs(path)?.f_type as u64 & 0xFFFF_FFFF;
-        if LOCAL.contains(&kind) { Ok(Way::There(Dir { watch, real })) } else { Ok(Way::Unwatched) }
-    }
-}
-
-/// The directory and the name in it; nothing if it names a directory.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let cut = path.iter().rposition(|byte| *byte == b'/')?;
-    let name = &path[cut + 1..];
-    (!matches!(name, b"" | b"." | b"..")).then_some((&path[..cut], name))
-}
-
-/// The target of a link in this directory, or a name in it.
-fn joined(dir: &[u8], name: &[u8]) -> Name {
-    if name.starts_with(b"/") { name.into() } else { [dir, b"/", name].concat().into() }
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! `ggr bench model`: how fast calls become thunks.
 
-use std::io::{BufRead, BufReader};
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use ggr_backends::memo::StatMemo;
 use ggr_backends::store::FsStore;
-use ggr_models::{Invocation, Modelled, Models};
+use ggr_ir::{BlobId, OutputRef};
+use ggr_models::model::Directory;
+use ggr_models::{FileView, Found, Invocation, Modelled, Models, Plan};
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::commands::{Context, cc};
@@ -17,7 +21,8 @@ use crate::error::Error;
 
 /// Turn a build's calls into thunks again, in one thread, and say how many a second
 ///
-/// The calls are those of a log that `ggr --json=LOG make` wrote; the tree must stand as that build left it.
+/// The calls are those of a log that `ggr --json=LOG make` wrote; the tree must stand as that build left it. What an
+/// earlier call makes is a placeholder for the later ones, as in a build.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The log of a build
@@ -83,14 +88,75 @@ fn print(context: &Context, calls: usize, passes: &[(&str, Pass)]) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// The user's files in the midst of a build: where an earlier call's outputs stand now, there were placeholders.
+struct Midway<'a> {
+    view: &'a View,
+    /// By the path's text: hashing it as a path takes it apart.
+    outputs: RwLock<FxHashMap<OsString, OutputRef>>,
+}
+
+impl Midway<'_> {
+    fn output(&self, path: &Path) -> Option<OutputRef> {
+        self.outputs.read().expect("no holder panics").get(path.as_os_str()).cloned()
+    }
+
+    /// # Errors
+    /// `WouldBlock` for a placeholder.
+    fn regular(&self, path: &Path) -> io::Result<()> {
+        self.output(path).map_or(Ok(()), |_| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Takes the outputs of a call for placeholders.
+    fn put(&self, plan: &Plan) {
+        let outputs = plan.outputs.iter().map(|output| (output.path.clone().into(), output.output.clone()));
+        self.outputs.write().expect("no holder panics").extend(outputs);
+    }
+}
+
+impl FileView for Midway<'_> {
+    fn find(&self, path: &Path) -> Found {
+        self.output(path).map_or_else(|| self.view.find(path), Found::Placeholder)
+    }
+
+    fn directory(&self, path: &Path) -> Option<Directory> {
+        self.view.directory(path)
+    }
+
+    fn link_target(&self, path: &Path) -> Option<PathBuf> {
+        self.view.link_target(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+        self.regular(path).and_then(|()| self.view.read(path))
+    }
+
+    fn blob(&self, path: &Path) -> io::Result<(BlobId, bool)> {
+        self.regular(path).and_then(|()| self.view.blob(path))
+    }
+
+    fn blob_stamped(&self, path: &Path, stamp: u64) -> io::Result<(BlobId, bool)> {
+        self.view.blob_stamped(path, stamp)
+    }
+
+    fn blob_of_bytes(&self, bytes: &[u8]) -> io::Result<BlobId> {
+        self.view.blob_of_bytes(bytes)
+    }
+
+    fn stamp(&self, path: &Path) -> Option<u64> {
+        self.regular(path).ok().and_then(|()| self.view.stamp(path))
+    }
+}
+
 fn pass(models: &Models, view: &View, calls: &[Invocation]) -> Pass {
     let mut pass = Pass::default();
+    let midway = Midway { view, outputs: RwLock::default() };
     let began = Instant::now();
     for call in calls {
         view.refresh();
         let argv0 = call.args.first().map_or("", String::as_str);
-        match models.model_for(&call.program, argv0).map(|model| model.model(call, view)) {
+        match models.model_for(&call.program, argv0).map(|model| model.model(call, &midway)) {
             Some(Modelled::Thunks(plan)) => {
+                midway.put(&plan);
                 for (thunk, _) in &plan.thunks {
                     // A call is looked up by it: computing it is part of the price.
                     std::hint::black_box(thunk.id());
