@@ -94,8 +94,9 @@ impl<'a> Shared<'a> {
             stream: Mutex::new(stream),
             zygote,
             blobs: Blobs::at(&options.root),
-            // Twice the jobs that run at once, for compiles and links in turn; not thousands of full roots.
-            shelf: Shelf::new(&dir.roots(), (2 * slots).clamp(4, 128)),
+            // For compiles, links and listings of dependencies, each in the directories of a few parts of a project; not
+            // thousands of full roots.
+            shelf: Shelf::new(&dir.roots(), (4 * slots).clamp(16, 128)),
             events,
         }
     }
