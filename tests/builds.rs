@@ -361,6 +361,33 @@ fn a_failure_is_said_again_while_all_that_the_call_reads_is_the_same() {
 }
 
 #[test]
+fn dependencies_of_many_sources_are_listed_side_by_side() {
+    let field = Field::new();
+    let write = |name: &str, text: &str| std::fs::write(field.tree().join(name), text).unwrap();
+    write("a.h", "#include <stddef.h>\n");
+    for number in 0..14 {
+        let missing = if number % 5 == 3 { "#include \"later.h\"\n" } else { "" };
+        write(&format!("{number:02}.c"), &format!("#include \"a.h\"\n{missing}int v{number};\n"));
+    }
+    for (command, apart) in [
+        ("gcc -MM *.c > deps", true),
+        ("gcc -M *.c", true),
+        ("gcc -MM -MT x *.c 2>&1", true),
+        ("gcc -MM 0*.c none.c", false),
+        ("gcc -MM -x c *.c", false),
+        ("gcc -MM -MF deps *.c", false),
+    ] {
+        failing(&field, command);
+        let listed = || std::fs::read(field.tree().join("deps")).ok();
+        let log = std::fs::read_to_string(field.tree().join("events")).unwrap();
+        assert_eq!(log.contains("parts side by side"), apart, "{command}: {log}");
+        let by_ggr = listed();
+        assert_eq!(field.command("sh").args(["-c", command]).status().unwrap().code(), Some(1));
+        assert_eq!(by_ggr, listed(), "{command}");
+    }
+}
+
+#[test]
 fn a_failure_leaves_an_old_object_as_gcc_does() {
     let field = Field::new();
     std::fs::write(field.tree().join("a.c"), "int f(void) { return y; }\n").unwrap();

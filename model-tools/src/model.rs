@@ -197,6 +197,9 @@ pub struct Plan {
     pub cacheable: bool,
     /// The tool is known to fail, and to leave nothing: a header is missing, or there is an `#error`.
     pub fails: bool,
+    /// Where in the arguments (the program's name is the first) the sources stand that could as well be given to a call
+    /// each: the command writes no file, and says of each what it would say of that alone. Empty: it is one whole.
+    pub separable: Vec<usize>,
     /// Bounds on its thunks, in place of the user's.
     pub limits: ToolLimits,
     /// What to call it in front of the user, as `gcc foo.o`.

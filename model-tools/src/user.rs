@@ -100,6 +100,7 @@ impl User {
             deferrable: false,
             cacheable: self.tool.cache,
             fails: false,
+            separable: Vec::new(),
             label: format!("{} {shown}", self.tool.name()),
             stages: Stages::None,
         })

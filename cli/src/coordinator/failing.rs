@@ -19,6 +19,7 @@ use ggr_models::Plan;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::apart;
 use super::call::{Answer, Call};
 use super::callers;
 use super::session::Session;
@@ -89,12 +90,18 @@ pub(super) async fn run(session: &Arc<Session>, call: &Call, plan: &Plan) -> Opt
     session.settle_before(call).await;
     let _slot = session.local_slot().await;
     let (together, began) = (together(call), Instant::now());
-    let output = real_tool(call, together).await.ok()?;
+    let apart = apart::run(session, call, plan, together).await;
+    let parts =
+        apart.as_ref().map_or_else(String::new, |(_, count)| format!(", in {count} parts side by side"));
+    let output = match apart {
+        Some((output, _)) => output,
+        None => real_tool(call, &call.invocation.args, together).await.ok()?,
+    };
     let code = u8::try_from(output.status.code()?).ok()?;
     let tool = plan.label.as_str();
     session.report(&Event::RanHere {
         label: tool.into(),
-        reason: format!("{tool}: {}", if code == 0 { "it was thought to fail" } else { "it fails" }),
+        reason: format!("{tool}: {}{parts}", if code == 0 { "it was thought to fail" } else { "it fails" }),
         took: began.elapsed(),
         outputs: outputs(plan),
     });
@@ -111,13 +118,13 @@ pub(super) async fn run(session: &Arc<Session>, call: &Call, plan: &Plan) -> Opt
     Some(Answer::Exit { code, stdout: output.stdout, stderr: output.stderr })
 }
 
-/// Runs the tool as its caller would. `together`: both its outputs are one, and come as standard error.
-async fn real_tool(call: &Call, together: bool) -> io::Result<Output> {
+/// Runs the tool with these arguments as its caller would. `together`: both its outputs are one, and come as standard error.
+pub(super) async fn real_tool(call: &Call, args: &[String], together: bool) -> io::Result<Output> {
     let invocation = &call.invocation;
     let mut command = tokio::process::Command::new(&invocation.program);
     command
-        .arg0(&invocation.args[0])
-        .args(&invocation.args[1..])
+        .arg0(&args[0])
+        .args(&args[1..])
         .env_clear()
         .envs(&invocation.env)
         .current_dir(&invocation.dir)

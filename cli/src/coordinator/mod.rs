@@ -1,6 +1,7 @@
 //! The coordinator: the process behind one `ggr CMD`. It starts the build under interception, models its tool calls,
 //! schedules thunks, answers forced reads, and brings everything back.
 
+mod apart;
 mod build;
 mod call;
 mod callers;

@@ -277,6 +277,11 @@ impl Session {
         Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed")
     }
 
+    /// Up to `most` more local slots, as far as nobody else has or wants them.
+    pub(crate) fn spare_slots(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()).take(most).collect()
+    }
+
     pub(crate) fn fail_build(&self, why: String) {
         self.change_course(Course::Broken(why));
     }

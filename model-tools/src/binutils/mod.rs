@@ -237,6 +237,7 @@ impl<'a> Draft<'a> {
             deferrable: self.deferrable,
             cacheable: true,
             fails: false,
+            separable: Vec::new(),
             label,
             stages: Stages::None,
         }))

@@ -26,6 +26,7 @@ mod planner;
 mod precompiled;
 pub(crate) mod response;
 mod seen;
+mod separable;
 mod source;
 mod stages;
 mod stop;

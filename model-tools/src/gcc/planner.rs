@@ -11,6 +11,7 @@ use super::call::{self, Call, LinkArg, Source};
 use super::clang::{self, Dialect};
 use super::environment::{self, Environment};
 use super::flags::Mode;
+use super::separable::separable;
 use super::source::{Language, Personality};
 use super::stages::Stager;
 use super::stop::Stop;
@@ -320,6 +321,7 @@ impl<'a> Planner<'a> {
             deferrable,
             cacheable: !uses_time,
             fails,
+            separable: separable(&self.call, Dialect::of(&self.invocation.program), &self.invocation.args),
             label: label(self.invocation, &self.call, self.outputs.keys().next()),
             stages: Stages::None,
             thunks: vec![(thunk, kind(&self.call))],
