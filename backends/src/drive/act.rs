@@ -218,7 +218,7 @@ impl Driver {
             let (id, label) = (pending.id, pending.label.clone());
             self.emit(|| BuildEvent::Started { id, label, backend: name, duplicate });
         }
-        let next = if duplicate || !backend.chains() { Vec::new() } else { self.chain(node) };
+        let next = if backend.chains() { self.chain(attempt) } else { Vec::new() };
         let (run, abort) = abortable(async move {
             match next.is_empty() {
                 true => (backend.run(&job).await, Vec::new()),

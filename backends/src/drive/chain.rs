@@ -1,10 +1,9 @@
 //! Thunks that go with the one before them, where the backend runs chains in one place.
 //!
 //! What comes back for them is kept until their turn comes: they are checked as always, and what was made is taken if it was
-//! made of just the thunk that the check comes to. So the scheduler knows nothing of chains, and no result is taken on trust.
+//! made of just the thunk that the check comes to. So the scheduler keeps no account of chains, and no result is taken on trust.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ggr_ir::{Attempt, Followed, Follower, Outcome, ReadyThunk, ThunkId};
 
@@ -12,15 +11,7 @@ use super::record::{Finished, Origin, Pending, Record, Work, fault};
 use super::report::{AttemptReport, BuildEvent};
 use super::{Driver, Stash};
 use crate::backend::Refusal;
-use crate::scheduler::{Event, NodeId};
-
-/// The most thunks behind one.
-const MOST: usize = 4;
-
-/// What those behind a thunk may usually take together. A chain saves an invocation and a fetch for each, some 50 ms, and
-/// makes a result that was asked for in between, and the finding of stragglers, later by this; and they run for nothing if
-/// the first one's output is as before, so that their results are known.
-const TOGETHER: Duration = Duration::from_millis(250);
+use crate::scheduler::{AttemptId, Event, NodeId};
 
 /// What was made behind another thunk, until the check of its own thunk.
 #[derive(Debug)]
@@ -30,25 +21,17 @@ pub(super) struct Early {
 }
 
 impl Driver {
-    /// Those that are to go with a node: each waits for the one before it alone, is all that waits for that one, and is
-    /// remembered to be short.
-    pub(super) fn chain(&self, node: NodeId) -> Vec<Follower> {
-        let mut chain = Vec::new();
-        let (mut last, mut time) = (node, Duration::ZERO);
-        while let Some(next) = self.scheduler.only_follower(last).filter(|_| chain.len() < MOST) {
-            let Record::Pending(pending) = &self.records[next.0 as usize] else { break };
-            let Some(usual) = self.remembered(pending) else { break };
-            time += usual;
-            let follower = (time <= TOGETHER).then(|| self.follower(pending)).flatten();
-            let Some(follower) = follower else { break };
-            chain.push(follower);
-            last = next;
-        }
-        chain
-    }
-
-    fn remembered(&self, pending: &Pending) -> Option<Duration> {
-        self.durations()?.remembered(&pending.label, pending.kind)
+    /// Those that are to go with an attempt.
+    pub(super) fn chain(&self, attempt: AttemptId) -> Vec<Follower> {
+        let pending = |node: NodeId| match &self.records[node.0 as usize] {
+            Record::Pending(pending) => Some(pending),
+            Record::Done(_) | Record::Failed(_) => None,
+        };
+        let usual = |node| {
+            let pending = pending(node)?;
+            self.durations()?.remembered(&pending.label, pending.kind)
+        };
+        self.scheduler.behind(attempt, usual, |node| self.follower(pending(node)?))
     }
 
     /// Nothing if a place that runs chains would not take it by itself.

@@ -52,6 +52,9 @@ pub struct Cloud {
     pub misjudged: f64,
     /// How many thunks a second the build is traced at; infinite: all are known at the start.
     pub traced_per_second: f64,
+    /// Whether thunks travel together as [`Lambda`](crate::lambda) has it: short ones that are ready together in one
+    /// invocation, and short ones behind the one that they wait for.
+    pub together: bool,
 }
 
 impl Default for Cloud {
@@ -70,13 +73,14 @@ impl Default for Cloud {
             slower: [3.0, 8.0],
             misjudged: 0.1,
             traced_per_second: f64::INFINITY,
+            together: true,
         }
     }
 }
 
 impl Cloud {
-    /// One without cold starts, ramp, transfers and stragglers, whose durations are known: what is left is the
-    /// scheduler's own order.
+    /// One without cold starts, ramp, transfers and stragglers, whose durations are known, and where each thunk goes alone:
+    /// what is left is the scheduler's own order.
     pub fn ideal() -> Self {
         let none = Spread::new(0, 0.0);
         Self {
@@ -86,6 +90,7 @@ impl Cloud {
             store: none,
             stragglers: 0.0,
             misjudged: 0.0,
+            together: false,
             ..Self::default()
         }
     }

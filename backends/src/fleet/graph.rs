@@ -6,6 +6,9 @@ use std::time::Duration;
 use ggr_ir::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::cloud::Cloud;
+use crate::scheduler::CHAINED;
+
 /// The version of the file's format.
 const VERSION: u32 = 1;
 
@@ -153,11 +156,13 @@ impl Graph {
     }
 
     /// The same, and stricter (Fernández and Bussell, 1973): all that has a chain of some length behind it must be done so long
-    /// before the end. And each thunk's own transfers, of this time, count as its work.
-    pub fn strict_bound(&self, workers: u32, transfers: Duration) -> Duration {
+    /// before the end. And each thunk's own transfers, which take so long at its place in the list, count as its work.
+    pub fn strict_bound(&self, workers: u32, transfers: impl Fn(usize) -> Duration) -> Duration {
+        let took: Vec<Duration> =
+            self.tasks.iter().enumerate().map(|(at, task)| task.duration() + transfers(at)).collect();
         let mut tails = vec![Duration::ZERO; self.tasks.len()];
         for (at, task) in self.tasks.iter().enumerate().rev() {
-            let tail = tails[at] + task.duration() + transfers;
+            let tail = tails[at] + took[at];
             for dep in &task.deps {
                 let known = &mut tails[*dep as usize];
                 *known = tail.max(*known);
@@ -167,11 +172,24 @@ impl Graph {
         order.sort_unstable_by_key(|at| std::cmp::Reverse(tails[*at]));
         let (mut bound, mut before) = (Duration::ZERO, Duration::ZERO);
         for at in order {
-            let took = self.tasks[at].duration() + transfers;
-            before += took;
-            bound = bound.max(tails[at] + took.max(before / workers.max(1)));
+            before += took[at];
+            bound = bound.max(tails[at] + took[at].max(before / workers.max(1)));
         }
         bound
+    }
+
+    /// What a cloud leaves of the bound to any schedule, in the mean: the first attempt starts cold, each thunk has its
+    /// transfers, but for the fetch of those that might run behind one that they wait for.
+    pub fn floor(&self, cloud: &Cloud, workers: u32) -> Duration {
+        let mut followers = vec![0u32; self.tasks.len()];
+        self.tasks.iter().flat_map(|task| &task.deps).for_each(|dep| followers[*dep as usize] += 1);
+        let follows = |task: &Task| {
+            let behind = task.deps.iter().any(|dep| followers[*dep as usize] == 1);
+            cloud.together && behind && task.duration() <= CHAINED
+        };
+        let (fetch, store) = (cloud.fetch.mean(), cloud.store.mean());
+        let transfers = |at: usize| if follows(&self.tasks[at]) { store } else { fetch + store };
+        cloud.cold.mean() + self.strict_bound(workers, transfers)
     }
 
     /// The share of the work that is in thunks of at least this duration.

@@ -5,11 +5,12 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use ggr_ir::InfraFailure;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::cloud::{Cloud, Environment, Functions};
 use super::graph::{Graph, Task};
 use crate::dice::Dice;
+use crate::lambda::batch;
 use crate::scheduler::{
     Action, AttemptId, BackendId, BackendSet, BackendSpec, Ending, Event, NewNode, NodeId, Scheduler, Urgency,
 };
@@ -25,11 +26,15 @@ pub struct Ran {
     pub makespan: Duration,
     /// Attempts that got an environment.
     pub attempts: u64,
-    /// Attempts that found no environment ready.
+    /// Invocations that got one.
+    pub invocations: u64,
+    /// Thunks that ran behind the one that they wait for, with no attempt of their own.
+    pub chained: u64,
+    /// Invocations that found no environment ready.
     pub cold: u64,
-    /// Attempts that the ramp refused.
+    /// Invocations that the ramp refused.
     pub throttled: u64,
-    /// Attempts that straggled.
+    /// Programs that straggled.
     pub stragglers: u64,
     /// Attempts beside another one.
     pub duplicates: u64,
@@ -44,10 +49,12 @@ pub struct Ran {
 /// What happens at some time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Happening {
-    /// An environment has finished; its attempt may have been given up before.
-    Finished { attempt: AttemptId, function: usize },
-    /// The service refused.
-    Refused(AttemptId),
+    /// Short thunks have waited long enough for company.
+    Flush,
+    /// An invocation has ended; its attempts may have been given up before.
+    Answered(u64),
+    /// The service refused an invocation.
+    Refused(u64),
     /// The user's machine has run it.
     RanHere(NodeId),
 }
@@ -57,6 +64,22 @@ enum Happening {
 struct Try {
     started: Duration,
     duplicate: bool,
+}
+
+/// An attempt that is to be sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    attempt: AttemptId,
+    node: NodeId,
+    /// Those that run behind it.
+    behind: Vec<NodeId>,
+}
+
+/// An invocation in flight.
+#[derive(Debug)]
+struct Invocation {
+    function: usize,
+    sent: Vec<Sent>,
 }
 
 struct Simulation<'a> {
@@ -73,6 +96,14 @@ struct Simulation<'a> {
     /// Numbers what is put into the queue, so that what happens at one time happens in that order.
     number: u64,
     tries: FxHashMap<AttemptId, Try>,
+    /// By their numbers.
+    invocations: FxHashMap<u64, Invocation>,
+    /// Short thunks that wait for company, and what each usually takes.
+    waiting: Vec<(Sent, Duration)>,
+    /// Made behind another thunk, and not checked yet.
+    early: FxHashSet<NodeId>,
+    /// What is remembered of each thunk.
+    usual: Vec<Duration>,
     ran: Ran,
 }
 
@@ -91,6 +122,10 @@ pub fn simulate(graph: &Graph, cloud: &Cloud, workers: u32, seed: u64) -> Ran {
         queue: BinaryHeap::new(),
         number: 0,
         tries: FxHashMap::default(),
+        invocations: FxHashMap::default(),
+        waiting: Vec::new(),
+        early: FxHashSet::default(),
+        usual: Vec::new(),
         ran: Ran::default(),
     };
     simulation.run()
@@ -151,6 +186,7 @@ impl Simulation<'_> {
             let deps = task.deps.iter().copied().map(NodeId).collect();
             let new = NewNode { node, deps, kind: task.kind, estimate, urgency: Urgency::Eventual };
             self.traced += 1;
+            self.usual.push(estimate);
             self.tell(Event::Add(new));
         }
     }
@@ -163,6 +199,10 @@ impl Simulation<'_> {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::Check(node) if self.early.remove(&node) => {
+                self.ran.chained += 1;
+                self.tell(Event::External(node));
+            }
             Action::Check(node) => self.tell(Event::Missed { node, refused: BackendSet::EMPTY, home: None }),
             Action::Start { attempt, node, backend: BackendId(_), duplicate } => {
                 self.start(attempt, node, duplicate);
@@ -187,26 +227,78 @@ impl Simulation<'_> {
         }
     }
 
+    /// Starts an attempt: the driver's part and that of the Lambda backend, which decide who goes with whom.
     fn start(&mut self, attempt: AttemptId, node: NodeId, duplicate: bool) {
         self.tries.insert(attempt, Try { started: self.now, duplicate });
         self.ran.duplicates += u64::from(duplicate);
+        let mut behind = Vec::new();
+        if self.cloud.together {
+            let usual = |node: NodeId| Some(self.usual[node.0 as usize]);
+            behind = self.scheduler.behind(attempt, usual, Some);
+        }
+        let usual = self.usual[node.0 as usize];
+        let company = batch::company(Some(usual), !behind.is_empty()).filter(|_| self.cloud.together);
+        let sent = Sent { attempt, node, behind };
+        let Some(usual) = company else { return self.invoke(vec![sent]) };
+        if self.waiting.is_empty() {
+            self.put(batch::WINDOW, Happening::Flush);
+        }
+        self.waiting.push((sent, usual));
+    }
+
+    /// Sends what has waited for company, but for what was given up meanwhile.
+    fn flush(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for group in batch::divide(waiting, |(_, usual)| (*usual, 0)) {
+            let group = group.into_iter().map(|(sent, _)| sent);
+            let group: Vec<_> = group.filter(|sent| self.tries.contains_key(&sent.attempt)).collect();
+            if !group.is_empty() {
+                self.invoke(group);
+            }
+        }
+    }
+
+    fn invoke(&mut self, sent: Vec<Sent>) {
         let (function, found) = self.functions.take(self.cloud, self.now);
+        self.number += 1;
+        let number = self.number;
         if found == Environment::None {
             self.ran.throttled += 1;
-            return self.put(THROTTLED_IN, Happening::Refused(attempt));
+            self.put(THROTTLED_IN, Happening::Refused(number));
+        } else {
+            self.ran.invocations += 1;
+            self.ran.attempts += sent.len() as u64;
+            let took = self.takes(&sent, found);
+            self.put(took, Happening::Answered(number));
         }
-        self.ran.attempts += 1;
-        let mut took = self.cloud.fetch.draw(&mut self.dice) + self.cloud.store.draw(&mut self.dice);
-        if found == Environment::Cold {
-            self.ran.cold += 1;
-            took += self.cloud.cold.draw(&mut self.dice);
+        self.invocations.insert(number, Invocation { function, sent });
+    }
+
+    /// What an invocation takes: as a function does it, one thunk after the other, each with its transfers; what runs behind
+    /// another finds its inputs there.
+    fn takes(&mut self, sent: &[Sent], found: Environment) -> Duration {
+        let mut took = Duration::ZERO;
+        for (place, Sent { node, behind, .. }) in sent.iter().enumerate() {
+            took += self.cloud.fetch.draw(&mut self.dice) + self.cloud.store.draw(&mut self.dice);
+            if found == Environment::Cold && place == 0 {
+                self.ran.cold += 1;
+                took += self.cloud.cold.draw(&mut self.dice);
+            }
+            took += self.program(*node);
+            for node in behind {
+                took += self.program(*node) + self.cloud.store.draw(&mut self.dice);
+            }
         }
+        took
+    }
+
+    /// What a thunk's program takes this time.
+    fn program(&mut self, node: NodeId) -> Duration {
         let straggles = self.dice.unit() <= self.cloud.stragglers;
         let [least, most] = self.cloud.slower;
         let slower = if straggles { least + (most - least) * self.dice.unit() } else { 1.0 };
         self.ran.stragglers += u64::from(straggles);
-        took += self.task(node).duration().mul_f64(slower);
-        self.put(took, Happening::Finished { attempt, function });
+        self.task(node).duration().mul_f64(slower)
     }
 
     fn task(&self, node: NodeId) -> &Task {
@@ -220,13 +312,24 @@ impl Simulation<'_> {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
+            Happening::Flush => self.flush(),
             // What was given up runs on out there, and keeps its environment until then.
-            Happening::Finished { attempt, function } => {
-                self.functions.give_back(function);
-                self.end(attempt, Ending::Reduced);
+            Happening::Answered(number) => {
+                let invocation = self.invocations.remove(&number).expect("an invocation ends once");
+                self.functions.give_back(invocation.function);
+                for Sent { attempt, behind, .. } in invocation.sent {
+                    if self.tries.contains_key(&attempt) {
+                        self.early.extend(behind);
+                    }
+                    self.end(attempt, Ending::Reduced);
+                }
             }
-            Happening::Refused(attempt) => {
-                self.end(attempt, Ending::Infra(InfraFailure::Throttled { after: THROTTLED_FOR }));
+            Happening::Refused(number) => {
+                let invocation = self.invocations.remove(&number).expect("an invocation ends once");
+                for Sent { attempt, .. } in invocation.sent {
+                    let failure = InfraFailure::Throttled { after: THROTTLED_FOR };
+                    self.end(attempt, Ending::Infra(failure));
+                }
             }
             Happening::RanHere(node) => self.tell(Event::External(node)),
         }

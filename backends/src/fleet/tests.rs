@@ -23,14 +23,14 @@ fn bounds_are_the_work_shared_or_the_longest_chain() {
     assert_eq!(diamond.critical_path(), Duration::from_millis(6500));
     assert_eq!(diamond.bound(1), Duration::from_millis(8500));
     assert_eq!(diamond.bound(100), Duration::from_millis(6500));
-    assert_eq!(diamond.strict_bound(100, Duration::ZERO), Duration::from_millis(6500));
-    assert_eq!(diamond.strict_bound(1, Duration::from_millis(100)), Duration::from_millis(8900));
+    assert_eq!(diamond.strict_bound(100, |_| Duration::ZERO), Duration::from_millis(6500));
+    assert_eq!(diamond.strict_bound(1, |_| Duration::from_millis(100)), Duration::from_millis(8900));
     // Twenty seconds on two workers, and then a chain of ten: no schedule is shorter than twenty.
     let mut tasks: Vec<Task> = (0..20).map(|_| task(1_000_000, &[])).collect();
     tasks.push(task(10_000_000, &(0..20).collect::<Vec<_>>()));
     let narrow = Graph::new(tasks).expect("it is in order");
     assert_eq!(narrow.bound(2), Duration::from_secs(15));
-    assert_eq!(narrow.strict_bound(2, Duration::ZERO), Duration::from_secs(20));
+    assert_eq!(narrow.strict_bound(2, |_| Duration::ZERO), Duration::from_secs(20));
     assert!((diamond.share_above(Duration::from_secs(2)) - 7.0 / 8.5).abs() < 1e-9);
 }
 
@@ -42,6 +42,26 @@ fn an_ideal_cloud_reaches_the_bound_of_a_chain_and_of_one_worker() {
         assert_eq!(ran.makespan, diamond.bound(workers), "{workers} workers");
         assert_eq!((ran.attempts, ran.duplicates, ran.throttled), (4, 0, 0));
     }
+}
+
+#[test]
+fn what_is_short_shares_an_invocation_and_goes_behind_what_it_waits_for() {
+    let times = |millis| Spread::new(millis, 0.0);
+    let cloud =
+        Cloud { together: true, cold: times(500), fetch: times(20), store: times(15), ..Cloud::ideal() };
+    // The third is too long for the chain: it has an invocation of its own, in an environment that is warm.
+    let chain = graph(&[(300_000, &[]), (100_000, &[0]), (200_000, &[1])]);
+    let ran = simulate(&chain, &cloud, 8, 1);
+    assert_eq!((ran.invocations, ran.attempts, ran.chained, ran.cold), (2, 2, 1, 1));
+    assert_eq!(ran.makespan, Duration::from_millis(500 + 35 + 300 + 100 + 15 + 35 + 200));
+    assert_eq!(chain.floor(&cloud, 8), Duration::from_millis(500 + 35 + 300 + 100 + 15 + 200 + 15));
+    let ran = simulate(&chain, &Cloud { together: false, ..cloud.clone() }, 8, 1);
+    assert_eq!((ran.invocations, ran.chained), (3, 0));
+    // Twelve of ten milliseconds fill an invocation, and four are left over; 2 ms is the wait for company.
+    let short = Graph::new((0..16).map(|_| task(10_000, &[])).collect()).expect("nothing waits");
+    let ran = simulate(&short, &cloud, 64, 1);
+    assert_eq!((ran.invocations, ran.attempts, ran.cold), (2, 16, 2));
+    assert_eq!(ran.makespan, Duration::from_millis(2 + 500 + 12 * (35 + 10)));
 }
 
 #[test]
@@ -125,7 +145,7 @@ proptest! {
     #[test]
     fn an_ideal_cloud_keeps_within_grahams_bound(graph in graphs(), workers in 1..20u32) {
         let ran = simulate(&graph, &Cloud::ideal(), workers, 1);
-        prop_assert!(ran.makespan >= graph.strict_bound(workers, Duration::ZERO));
+        prop_assert!(ran.makespan >= graph.strict_bound(workers, |_| Duration::ZERO));
         prop_assert!(ran.makespan <= graph.work() / workers + graph.critical_path() + Duration::from_micros(1));
     }
 

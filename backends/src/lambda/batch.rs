@@ -20,7 +20,7 @@ const TOGETHER: Duration = Duration::from_millis(120);
 const MOST: usize = 16;
 
 /// How long the first one waits for company: the scheduler starts what is ready in one turn, which takes less.
-const WINDOW: Duration = Duration::from_millis(2);
+pub(crate) const WINDOW: Duration = Duration::from_millis(2);
 
 /// A job that is to be sent.
 pub(super) struct Waiting {
@@ -58,9 +58,8 @@ pub(super) async fn run(
     attempt: Attempt,
 ) -> (Attempt, Vec<Followed>) {
     let (reply, end) = oneshot::channel();
-    // A chain is company enough.
-    let may = next.is_empty() && !sender.is_solitary(job);
-    let usual = (sender.options.expected)(job).filter(|usual| *usual <= SHORT && may);
+    let alone = !next.is_empty() || sender.is_solitary(job);
+    let usual = company((sender.options.expected)(job), alone);
     let worker = attempt.worker;
     let waiting =
         Waiting { job: job.clone(), next, inline, attempt, reply, usual: usual.unwrap_or_default() };
@@ -80,7 +79,8 @@ pub(super) async fn run(
 /// Sends all that have come together. Ends with the last answer; those who were cancelled do not wait for theirs.
 async fn flush(sender: Arc<Sender>) {
     tokio::time::sleep(WINDOW).await;
-    let groups = divide(sender.batch.take());
+    let size = |waiting: &Waiting| waiting.inline.iter().map(|inline| inline.bytes.len()).sum();
+    let groups = divide(sender.batch.take(), |waiting| (waiting.usual, size(waiting)));
     let all = groups.into_iter().map(|mut group| {
         let sender = &sender;
         async move {
@@ -93,19 +93,25 @@ async fn flush(sender: Arc<Sender>) {
     join_all(all).await;
 }
 
-/// In the order in which they came, each group within the bounds.
-fn divide(all: Vec<Waiting>) -> Vec<Vec<Waiting>> {
-    let mut groups: Vec<Vec<Waiting>> = Vec::new();
+/// What a job usually takes, if it is to wait for company: it is remembered to be short. One that a chain follows has that.
+pub(crate) fn company(usual: Option<Duration>, alone: bool) -> Option<Duration> {
+    usual.filter(|usual| *usual <= SHORT && !alone)
+}
+
+/// In the order in which they came, each group within the bounds. `weigh` says what one usually takes, and the bytes of its
+/// inputs that travel along.
+pub(crate) fn divide<T>(all: Vec<T>, weigh: impl Fn(&T) -> (Duration, usize)) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
     let (mut time, mut bytes) = (Duration::ZERO, 0);
     for waiting in all {
-        let size: usize = waiting.inline.iter().map(|inline| inline.bytes.len()).sum();
-        (time, bytes) = (time + waiting.usual, bytes + size);
+        let (usual, size) = weigh(&waiting);
+        (time, bytes) = (time + usual, bytes + size);
         match groups.last_mut() {
             Some(group) if group.len() < MOST && time <= TOGETHER && bytes <= MAX_INLINE / 2 => {
                 group.push(waiting)
             }
             _ => {
-                (time, bytes) = (waiting.usual, size);
+                (time, bytes) = (usual, size);
                 groups.push(vec![waiting]);
             }
         }

@@ -8,7 +8,7 @@
 //! **Invariant:** before a function is invoked, each input is in the message or in the store that the message names.
 
 mod aws;
-mod batch;
+pub(crate) mod batch;
 pub mod deploy;
 mod invoke;
 mod objects;

@@ -40,6 +40,7 @@ use callers::Callers;
 pub use event::{
     Action, AttemptId, BackendId, BackendSet, DoubtCause, Ending, Event, FailCause, NewNode, NodeId, Urgency,
 };
+pub(crate) use follower::CHAINED;
 pub use homes::Home;
 
 use homes::{HomeNote, Reach, place_for};

@@ -21,7 +21,8 @@ use crate::report::seconds;
 /// `git`, `redis` (recorded), `chromium` (generated, 90,000 thunks), a file that `--print` wrote, or the log of a build that
 /// ran everything, `ggr --json=FILE make`. The bound is max(work / workers, critical path); `worst` is the largest ratio of
 /// any seed. `floor` is what this cloud leaves of the bound: the first attempt of each worker starts cold, each thunk has its
-/// transfers (the means of both), and what has a chain behind it must be done before that; `to floor` is the ratio to it.
+/// transfers (the means of both; none fetches that might run behind what it waits for), and what has a chain behind it must be
+/// done before that; `to floor` is the ratio to it. Short thunks share invocations and follow each other as on Lambda.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The graph; may be a list
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// How many thunks a second make calls for [default: all are known at the start]
     #[arg(long)]
     traced: Option<f64>,
+    /// Each thunk in an invocation of its own, without company or chain
+    #[arg(long)]
+    alone: bool,
     /// Print the graph instead of running it
     #[arg(long)]
     print: bool,
@@ -58,7 +62,7 @@ struct Row {
 
 /// Simulates.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
-    let mut cloud = Cloud { functions: args.functions, ..Cloud::default() };
+    let mut cloud = Cloud { functions: args.functions, together: !args.alone, ..Cloud::default() };
     if let Some(rate) = args.traced {
         if rate.is_nan() || rate <= 0.0 {
             return Err(Error::Usage {
@@ -177,8 +181,7 @@ fn kind(label: &str, outputs: &[PathBuf]) -> Kind {
 fn row(graph: &Graph, cloud: &Cloud, workers: u32, seeds: &[u64]) -> Row {
     let mut runs: Vec<Ran> = seeds.iter().map(|seed| simulate(graph, cloud, workers, *seed)).collect();
     runs.sort_by_key(|ran| ran.makespan);
-    let transfers = cloud.fetch.mean() + cloud.store.mean();
-    let floor = cloud.cold.mean() + graph.strict_bound(workers, transfers);
+    let floor = graph.floor(cloud, workers);
     Row { workers, bound: graph.bound(workers), floor, runs, work: graph.work() }
 }
 
@@ -222,6 +225,8 @@ fn as_json(name: &Path, graph: &Graph, rows: &[Row]) -> serde_json::Value {
             "floor_ratio": row.floor_ratio(median),
             "worst_ratio": row.worst(),
             "attempts": median.attempts,
+            "invocations": median.invocations,
+            "chained": median.chained,
             "cold": median.cold,
             "throttled": median.throttled,
             "stragglers": median.stragglers,
