@@ -85,6 +85,7 @@ struct Invocation {
 struct Simulation<'a> {
     graph: &'a Graph,
     cloud: &'a Cloud,
+    workers: u32,
     scheduler: Scheduler,
     functions: Functions,
     dice: Dice,
@@ -113,6 +114,7 @@ pub fn simulate(graph: &Graph, cloud: &Cloud, workers: u32, seed: u64) -> Ran {
     let simulation = Simulation {
         graph,
         cloud,
+        workers,
         scheduler: Scheduler::new(&[backend], seed),
         functions: Functions::new(cloud, workers),
         dice: Dice(seed),
@@ -249,7 +251,8 @@ impl Simulation<'_> {
     /// Sends what has waited for company, but for what was given up meanwhile.
     fn flush(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
-        for group in batch::divide(waiting, |(_, usual)| (*usual, 0)) {
+        let full = self.tries.len() >= self.workers as usize;
+        for group in batch::divide(waiting, full, |(_, usual)| (*usual, 0)) {
             let group = group.into_iter().map(|(sent, _)| sent);
             let group: Vec<_> = group.filter(|sent| self.tries.contains_key(&sent.attempt)).collect();
             if !group.is_empty() {

@@ -1,4 +1,5 @@
-//! Short jobs that are ready together go in one invocation: starting one costs more than they do.
+//! Short jobs that are ready together go in one invocation: starting one costs more than they do. Not while all slots are
+//! taken: a job holds its slot until the whole invocation has ended, and others wait for it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -80,7 +81,7 @@ pub(super) async fn run(
 async fn flush(sender: Arc<Sender>) {
     tokio::time::sleep(WINDOW).await;
     let size = |waiting: &Waiting| waiting.inline.iter().map(|inline| inline.bytes.len()).sum();
-    let groups = divide(sender.batch.take(), |waiting| (waiting.usual, size(waiting)));
+    let groups = divide(sender.batch.take(), sender.is_full(), |waiting| (waiting.usual, size(waiting)));
     let all = groups.into_iter().map(|mut group| {
         let sender = &sender;
         async move {
@@ -98,16 +99,17 @@ pub(crate) fn company(usual: Option<Duration>, alone: bool) -> Option<Duration> 
     usual.filter(|usual| *usual <= SHORT && !alone)
 }
 
-/// In the order in which they came, each group within the bounds. `weigh` says what one usually takes, and the bytes of its
+/// In the order in which they came, each group within the bounds; each alone if all slots are taken (`full`). `weigh` says what one usually takes, and the bytes of its
 /// inputs that travel along.
-pub(crate) fn divide<T>(all: Vec<T>, weigh: impl Fn(&T) -> (Duration, usize)) -> Vec<Vec<T>> {
+pub(crate) fn divide<T>(all: Vec<T>, full: bool, weigh: impl Fn(&T) -> (Duration, usize)) -> Vec<Vec<T>> {
+    let most = if full { 1 } else { MOST };
     let mut groups: Vec<Vec<T>> = Vec::new();
     let (mut time, mut bytes) = (Duration::ZERO, 0);
     for waiting in all {
         let (usual, size) = weigh(&waiting);
         (time, bytes) = (time + usual, bytes + size);
         match groups.last_mut() {
-            Some(group) if group.len() < MOST && time <= TOGETHER && bytes <= MAX_INLINE / 2 => {
+            Some(group) if group.len() < most && time <= TOGETHER && bytes <= MAX_INLINE / 2 => {
                 group.push(waiting)
             }
             _ => {

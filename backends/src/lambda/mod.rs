@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt};
 use ggr_ir::protocol::lambda::{MAX_INLINE, StoreAddress};
 use ggr_ir::{Attempt, BlobId, Followed, Follower, InfraFailure, Job, Object, ObjectStore, Outcome, Timings};
-use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Refusal};
 use crate::store::FsStore;
@@ -96,7 +95,6 @@ pub struct LambdaBackend {
     slots: usize,
     remote: bool,
     sender: Arc<Sender>,
-    permits: Semaphore,
 }
 
 impl LambdaBackend {
@@ -108,7 +106,7 @@ impl LambdaBackend {
         assert!(!options.functions.is_empty(), "a backend has a function");
         let slots = options.slots.max(1);
         let remote = options.remote.is_some();
-        Self { slots, remote, sender: Arc::new(Sender::new(options)), permits: Semaphore::new(slots) }
+        Self { slots, remote, sender: Arc::new(Sender::new(options)) }
     }
 
     /// Whether thunks can be sent at all: asks each function for nothing, which also starts an environment.
@@ -126,7 +124,7 @@ impl LambdaBackend {
 
     async fn attempt(&self, job: &Job, next: &[Follower]) -> (Attempt, Vec<Followed>) {
         let started = Instant::now();
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let _permit = self.sender.permits.acquire().await.expect("the semaphore is never closed");
         let mut attempt = nothing_yet();
         attempt.timings.queued = started.elapsed();
         self.sender.account.look_at_limit();

@@ -10,6 +10,7 @@ use ggr_ir::protocol::lambda::{Answer, Inline, Invocation, MAX_MESSAGE, StoreAdd
 use ggr_ir::{
     Attempt, BlobId, Followed, Follower, InfraFailure, Job, Limits, Network, Outcome, Reduction, ThunkId,
 };
+use tokio::sync::Semaphore;
 
 use super::aws::ServiceError;
 use super::batch::{Batch, Waiting};
@@ -23,6 +24,8 @@ pub(super) struct Sender {
     pub(super) options: LambdaOptions,
     pub(super) uploads: Uploads,
     pub(super) account: Account,
+    /// One for each slot.
+    pub(super) permits: Semaphore,
     /// Short jobs that wait for company.
     pub(super) batch: Batch,
     /// Jobs whose invocation failed while they shared it: they go alone.
@@ -32,6 +35,7 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(mut options: LambdaOptions) -> Self {
+        let permits = Semaphore::new(options.slots.max(1));
         let uploads = Uploads::new(options.local.clone(), options.remote.clone());
         let requests = options.remote.as_ref().map(|remote| remote.requests.clone()).unwrap_or_default();
         let notice = std::mem::replace(&mut options.notice, Box::new(|_| ()));
@@ -40,6 +44,7 @@ impl Sender {
             options,
             uploads,
             account,
+            permits,
             batch: Batch::default(),
             solitary: Mutex::default(),
             turn: AtomicUsize::new(0),
@@ -74,6 +79,11 @@ impl Sender {
             return Err(InfraFailure::Closed(error.to_string()));
         }
         offered
+    }
+
+    /// Whether all slots are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.permits.available_permits() == 0
     }
 
     /// Whether it is to go without company.

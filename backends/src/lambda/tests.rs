@@ -248,9 +248,10 @@ async fn an_output_with_other_bytes_than_its_name_says_is_not_taken() {
 }
 
 /// A backend that takes each job for a short one.
-fn quick(connection: Connection) -> (tempfile::TempDir, LambdaBackend) {
+fn quick(connection: Connection, slots: usize) -> (tempfile::TempDir, LambdaBackend) {
     let dir = tempfile::tempdir().unwrap();
     let backend = LambdaBackend::new(LambdaOptions {
+        slots,
         expected: Box::new(|_| Some(Duration::from_millis(5))),
         ..options(connection, dir.path(), Duration::from_secs(900))
     });
@@ -261,7 +262,7 @@ fn quick(connection: Connection) -> (tempfile::TempDir, LambdaBackend) {
 async fn short_jobs_that_are_ready_together_share_an_invocation() {
     let one = answer().attempts.pop().unwrap();
     let both = Answer { attempts: vec![one.clone(), one], ..answer() };
-    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&both))]));
+    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&both))]), 4);
     let (first, second) = (job(), job());
     let (first, second) = tokio::join!(backend.run(&first), backend.run(&second));
     assert!(matches!(first.outcome, Outcome::Reduced(_)), "{first:?}");
@@ -269,6 +270,17 @@ async fn short_jobs_that_are_ready_together_share_an_invocation() {
     let spending = backend.spending();
     assert_eq!((spending.invocations, spending.thunks, spending.in_vain), (1, 2, 0));
     assert!(first.cost_microdollars + second.cost_microdollars >= 2, "both bear their share");
+}
+
+#[tokio::test]
+async fn short_jobs_that_take_all_slots_go_alone() {
+    let one = || reply("200 OK", "", &encode(&answer()));
+    let (_dir, backend) = quick(service(vec![one(), one()]), 2);
+    let (first, second) = (job(), job());
+    let (first, second) = tokio::join!(backend.run(&first), backend.run(&second));
+    assert!(matches!(first.outcome, Outcome::Reduced(_)), "{first:?}");
+    assert!(matches!(second.outcome, Outcome::Reduced(_)), "{second:?}");
+    assert_eq!((backend.spending().invocations, backend.spending().thunks), (2, 2));
 }
 
 /// The same job again, as one that waits for another.
@@ -290,7 +302,7 @@ async fn a_chain_takes_one_invocation_and_what_did_not_reduce_is_not_handed_on()
     let failed = Attempt { outcome: Outcome::Infra(InfraFailure::DeadlinePassed), ..one.clone() };
     let [first, second] = [one, failed].map(|attempt| Followed { id: job().id, attempt });
     let chain = Answer { chains: vec![vec![first, second]], ..answer() };
-    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&chain))]));
+    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&chain))]), 4);
     let (attempt, chain) = backend.run_chain(&job(), &[follower(), follower()]).await;
     assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
     assert_eq!((chain.len(), chain[0].id), (1, job().id));
@@ -304,7 +316,7 @@ async fn forged_outputs_behind_a_job_are_not_handed_on() {
     let Outcome::Reduced(reduction) = &mut forged.outcome else { unreachable!("it has reduced") };
     reduction.stdout = BlobId::of(b"sayd\n");
     let chain = Answer { chains: vec![vec![Followed { id: job().id, attempt: forged }]], ..answer() };
-    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&chain))]));
+    let (_dir, backend) = quick(service(vec![reply("200 OK", "", &encode(&chain))]), 4);
     let (attempt, chain) = backend.run_chain(&job(), &[follower()]).await;
     assert!(matches!(attempt.outcome, Outcome::Reduced(_)), "{attempt:?}");
     assert!(chain.is_empty(), "{chain:?}");
@@ -314,7 +326,7 @@ async fn forged_outputs_behind_a_job_are_not_handed_on() {
 async fn a_job_whose_chain_died_goes_alone() {
     let died = r#"{"errorType": "x", "errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"}"#;
     let died = reply("200 OK", "X-Amz-Function-Error: Unhandled\r\n", died);
-    let (_dir, backend) = quick(service(vec![died, reply("200 OK", "", &encode(&answer()))]));
+    let (_dir, backend) = quick(service(vec![died, reply("200 OK", "", &encode(&answer()))]), 4);
     let (attempt, _) = backend.run_chain(&job(), &[follower()]).await;
     assert!(matches!(attempt.outcome, Outcome::Infra(InfraFailure::WorkerDied(_))), "{attempt:?}");
     let (attempt, chain) = backend.run_chain(&job(), &[follower()]).await;
@@ -327,7 +339,7 @@ async fn a_job_whose_chain_died_goes_alone() {
 async fn jobs_whose_shared_invocation_failed_go_alone() {
     let died = r#"{"errorType": "x", "errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"}"#;
     let died = reply("200 OK", "X-Amz-Function-Error: Unhandled\r\n", died);
-    let (_dir, backend) = quick(service(vec![died, reply("200 OK", "", &encode(&answer()))]));
+    let (_dir, backend) = quick(service(vec![died, reply("200 OK", "", &encode(&answer()))]), 4);
     let (first, second) = (job(), job());
     let (one, two) = tokio::join!(backend.run(&first), backend.run(&second));
     for attempt in [one, two] {
@@ -345,7 +357,7 @@ async fn one_of_those_that_share_an_invocation_may_be_cancelled() {
     let one = answer().attempts.pop().unwrap();
     let both = Answer { attempts: vec![one.clone(), one], ..answer() };
     let alone = reply("200 OK", "", &encode(&answer()));
-    let (_dir, backend) = quick(service(vec![alone, reply("200 OK", "", &encode(&both))]));
+    let (_dir, backend) = quick(service(vec![alone, reply("200 OK", "", &encode(&both))]), 4);
     let (first, second) = (job(), job());
     let mut first = backend.run(&first);
     // It is in line, and gone before the invocation begins.
