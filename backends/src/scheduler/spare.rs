@@ -1,6 +1,10 @@
 //! Second attempts beside ones that are still running: for stragglers that are overdue, and where slots stand idle for what
 //! the build's end hangs on.
 //!
+//! A second attempt must pay. While others wait for the slots, it does by the slots that it saves (`stragglers.rs`). In an idle slot it
+//! saves nothing but time, and that only at the build's end: a straggler gets one when a new attempt, started now, would
+//! end no sooner than the build. Until then the first one may end by itself, and nothing is lost by waiting.
+//!
 //! A straggler on the critical path delays the whole build by all that it takes longer before it is found. So what is started on
 //! that path gets its second attempt at once where slots stand idle (clones; Dolly, Ananthanarayanan et al., NSDI '13), as far
 //! as second attempts stay under a share of the work.
@@ -10,14 +14,15 @@ use std::time::{Duration, Instant};
 
 use super::event::{Action, AttemptId, BackendId, NodeId};
 use super::node::{State, Ticks};
+use super::timers::LOOK_AGAIN;
 use super::{NO_RUN, Scheduler, first_free};
 
-/// Past this many thousandths of the work started so far, a straggler gets its second attempt only when it is overdue and nothing
-/// else wants the slot. Stragglers take about twenty where two in a hundred straggle.
+/// Past this many thousandths of the work started so far, a straggler gets its second attempt only when it is overdue, the build's
+/// end hangs on it, and nothing else wants the slot. Stragglers take about twenty where two in a hundred straggle.
 const SPARE: u64 = 30;
 
-/// The first ones are free, or a small build would have none.
-const FREE: u64 = 4;
+/// The first one is free, or a small build would have none.
+const FREE: u64 = 1;
 
 /// Clones take at most so many thousandths, and leave some for stragglers: a straggler that is found is worth more than a
 /// clone of what may become one.
@@ -26,6 +31,17 @@ const LEAVE: u64 = 10;
 
 /// How many attempts may wait for an idle slot for their clone. The latest are the likeliest to be critical still.
 const CANDIDATES: usize = 16;
+
+/// Whether a straggler may have its second attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Chance {
+    /// Yes, there.
+    Now(BackendId),
+    /// Not while others have or want the slots.
+    NoSlot,
+    /// It would save nothing yet, or is beyond the share of the work.
+    Later,
+}
 
 /// What is known for the making of clones.
 #[derive(Debug, Default)]
@@ -66,17 +82,31 @@ impl Scheduler {
         other.or_else(|| first_free(&self.places, |b, _| b == on))
     }
 
+    /// Whether this straggler may have its second attempt now. One that is overdue may have it before others, as far as the
+    /// share of the work goes, and in an idle slot beyond that.
+    pub(super) fn chance(&mut self, id: NodeId, on: BackendId, overdue: bool, now: Instant) -> Chance {
+        let Some(backend) = self.place_beside(id, on) else { return Chance::NoSlot };
+        if self.ready.has_work_for(&self.nodes, backend) {
+            let pays = overdue && self.affords(id);
+            return if pays { Chance::Now(backend) } else { Chance::NoSlot };
+        }
+        let pays = self.is_critical(id, now) && (overdue || self.affords(id));
+        if pays { Chance::Now(backend) } else { Chance::Later }
+    }
+
     /// Gives overdue stragglers their second attempts, before others get the slots.
     pub(super) fn fill_overdue(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while let Some(&attempt) = self.overdue.front() {
-            if let Some((id, on, _)) = self.lone(attempt) {
-                let Some(backend) = self.place_beside(id, on) else { return };
-                if !self.affords(id) && self.ready.has_work_for(&self.nodes, backend) {
-                    return;
-                }
-                self.start(id, backend, now, actions);
+        for _ in 0..self.overdue.len() {
+            if first_free(&self.places, |_, _| true).is_none() {
+                return;
             }
-            self.overdue.pop_front();
+            let Some(attempt) = self.overdue.pop_front() else { return };
+            let Some((id, on, _)) = self.lone(attempt) else { continue };
+            match self.chance(id, on, true, now) {
+                Chance::Now(backend) => self.start(id, backend, now, actions),
+                Chance::NoSlot => self.overdue.push_back(attempt),
+                Chance::Later => self.look_later(attempt, id, now + LOOK_AGAIN),
+            }
         }
     }
 
@@ -107,8 +137,8 @@ impl Scheduler {
         self.critical.spare = known + u64::from(Ticks::of(took).0);
     }
 
-    /// Whether a straggler may have its second attempt.
-    pub(super) fn affords(&self, id: NodeId) -> bool {
+    /// Whether the share of the work has room for a straggler's second attempt.
+    fn affords(&self, id: NodeId) -> bool {
         let Critical { work, spare, count, .. } = self.critical;
         count < FREE || (spare + u64::from(self.nodes[id.0 as usize].estimate.0)) * 1000 <= work * SPARE
     }
@@ -120,10 +150,15 @@ impl Scheduler {
         (cloned + estimate) * 1000 <= work * CLONES && (spare + estimate) * 1000 <= work * (SPARE - LEAVE)
     }
 
-    /// Whether the build's end hangs on a node that was started then. Paths are known to an eighth (`path.rs`).
+    /// Whether the build's end hangs on a node that was started then.
     fn is_critical(&self, id: NodeId, started: Instant) -> bool {
+        self.critical_from(id).is_some_and(|from| started >= from)
+    }
+
+    /// The build's end hangs on a node that is started later than this. Paths are known to an eighth (`path.rs`).
+    pub(super) fn critical_from(&self, id: NodeId) -> Option<Instant> {
         let path = self.nodes[id.0 as usize].path.duration();
-        self.critical.horizon.is_some_and(|horizon| started + path + path / 8 >= horizon)
+        self.critical.horizon?.checked_sub(path + path / 8)
     }
 
     /// Clones what is critical into idle slots. Constant time for each start.

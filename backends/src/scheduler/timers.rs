@@ -9,9 +9,10 @@ use ggr_ir::Kind;
 use super::Scheduler;
 use super::event::{Action, AttemptId, BackendId, NodeId};
 use super::node::State;
+use super::spare::Chance;
 
 /// A straggler that finds no idle slot is looked at again after this, or after a quarter of the time that made it one.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -86,17 +87,18 @@ impl Scheduler {
             return self.timers.set(started + late.idle, Timer::Straggler(attempt));
         }
         let overdue = now >= started + late.busy;
-        match self.place_beside(id, on) {
-            Some(backend)
-                if (overdue || self.affords(id)) && !self.ready.has_work_for(&self.nodes, backend) =>
-            {
-                self.start(id, backend, now, actions);
-            }
-            _ if overdue => self.overdue.push_back(attempt),
-            _ => {
-                let again = now + LOOK_AGAIN.max(late.idle / 4);
-                self.timers.set(again.min(started + late.busy), Timer::Straggler(attempt));
-            }
+        let again = now + LOOK_AGAIN.max(late.idle / 4);
+        match self.chance(id, on, overdue, now) {
+            Chance::Now(backend) => self.start(id, backend, now, actions),
+            Chance::NoSlot if overdue => self.overdue.push_back(attempt),
+            Chance::NoSlot => self.timers.set(again.min(started + late.busy), Timer::Straggler(attempt)),
+            Chance::Later => self.look_later(attempt, id, now + LOOK_AGAIN),
         }
+    }
+
+    /// Looks at a straggler again when the build's end may hang on it, and not before the time.
+    pub(super) fn look_later(&mut self, attempt: AttemptId, id: NodeId, soonest: Instant) {
+        let at = self.critical_from(id).map_or(soonest, |from| from.max(soonest));
+        self.timers.set(at, Timer::Straggler(attempt));
     }
 }

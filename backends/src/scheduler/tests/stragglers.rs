@@ -70,6 +70,22 @@ fn a_straggler_that_found_no_slot_is_looked_at_again() {
 }
 
 #[test]
+fn in_idle_slots_only_what_the_end_hangs_on_by_now_gets_a_duplicate() {
+    let mut w = world(&[9]);
+    w.learn(Kind::Compile);
+    let short = w.add(8, &[]);
+    w.add_of(Kind::Link, 100, &[]);
+    w.said();
+    // Late after ten seconds, overdue after sixteen; a new attempt would end before the link until its own time and an
+    // eighth are all that is left.
+    w.pass(SECOND * 90);
+    assert_eq!(w.started(), []);
+    assert_eq!(w.scheduler.next_deadline(), Some(w.now + SECOND));
+    w.pass(SECOND);
+    assert_eq!(w.started_nodes(), [short.0]);
+}
+
+#[test]
 fn there_are_no_duplicates_where_they_cannot_help() {
     let mut w = world(&[2]);
     w.scheduler = Scheduler::new(&[BackendSpec { slots: 2, duplicates: false, keeps: false }], 1);
@@ -137,9 +153,9 @@ fn past_three_hundredths_of_the_work_only_what_is_overdue_gets_a_duplicate() {
     w.add_many(10);
     w.said();
     w.pass(Duration::from_millis(1600));
-    assert_eq!(w.started().len(), 4, "the first four are free");
+    assert_eq!(w.started().len(), 1, "the first is free");
     w.pass(Duration::from_millis(400));
-    assert_eq!(w.started().len(), 6, "they are overdue, and slots are idle");
+    assert_eq!(w.started().len(), 9, "they are overdue, slots are idle, and the end hangs on them");
 }
 
 #[test]

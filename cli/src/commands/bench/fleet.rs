@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// Each thunk in an invocation of its own, without company or chain
     #[arg(long)]
     alone: bool,
+    /// No attempt straggles
+    #[arg(long)]
+    calm: bool,
     /// Print the graph instead of running it
     #[arg(long)]
     print: bool,
@@ -63,6 +66,9 @@ struct Row {
 /// Simulates.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode, Error> {
     let mut cloud = Cloud { functions: args.functions, together: !args.alone, ..Cloud::default() };
+    if args.calm {
+        cloud.stragglers = 0.0;
+    }
     if let Some(rate) = args.traced {
         if rate.is_nan() || rate <= 0.0 {
             return Err(Error::Usage {
