@@ -61,6 +61,10 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "GGR_WORKER", help: "addresses of services that run thunks" },
     Variable { name: "GGR_WORKER_CA", help: "certificates that services are trusted by (PEM)" },
     Variable {
+        name: "GGR_WORKER_PACKED",
+        help: "whether what goes to and from services over a network is packed",
+    },
+    Variable {
         name: "GGR_WORKER_PLACEMENT",
         help: "which of several services gets a thunk: random, sticky or push",
     },

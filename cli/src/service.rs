@@ -41,6 +41,7 @@ pub(crate) fn options(context: &Context, address: &Address) -> Result<RemoteOpti
         address: address.clone(),
         token: token(context)?,
         authority: context.config.worker_ca.value.clone(),
+        packed: context.config.worker_packed.value,
         patience: PATIENCE,
     })
 }

@@ -131,6 +131,10 @@ pub struct Timings {
     pub queued: Duration,
     /// Fetching blobs and building the root.
     pub staged: Duration,
+    /// Of that, bringing to a service what it lacked; the rest is the service's own work. The client of the service
+    /// measures it, so it is not part of any message.
+    #[serde(skip)]
+    pub moved: Duration,
     /// The program itself, from its start to its end.
     pub ran: Duration,
     /// Hashing and storing the outputs.

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use ggr_ir::protocol::service::{self as wire, FromService, Hello, MAX_FRAME, MAX_IDS, ToService, VERSION};
 use ggr_ir::protocol::worker;
 use ggr_ir::{Attempt, BlobId, InfraFailure, Job};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::{RemoteOptions, confused, lock};
+use crate::service::Address;
 use crate::service::address::connect;
-use crate::service::wire::{Intake, Pieces, QUEUE, read_frame, write_frames};
+use crate::service::wire::{Intake, Pieces, QUEUE, read_frame, reading, write_frames};
 use crate::store::FsStore;
 
 /// Each side is told so often within the client's patience that the other is there.
@@ -68,11 +69,11 @@ impl Connection {
 
     async fn greet(options: &RemoteOptions, store: Option<Shelf>) -> io::Result<Self> {
         let stream = connect(&options.address, options.authority.as_deref()).await?;
-        let (mut from, to) = tokio::io::split(stream);
-        let (out, frames) = mpsc::channel(QUEUE);
-        let writer = tokio::spawn(write_frames(to, frames)).abort_handle();
-        let hello = Hello { version: VERSION, token: options.token.clone() };
-        let _ = out.send(worker::to_frame(&hello)).await;
+        let packed = options.packed && !matches!(options.address, Address::Unix(_));
+        let (mut from, mut to) = tokio::io::split(stream);
+        let hello = Hello { version: VERSION, token: options.token.clone(), packed };
+        to.write_all(&worker::to_frame(&hello)).await?;
+        to.flush().await?;
         let frame = read_frame(&mut from, MAX_FRAME).await?;
         let frame = frame.ok_or_else(|| io::Error::other("it hangs up"))?;
         let (slots, isolation) = match wire::from_service(&frame)? {
@@ -87,10 +88,12 @@ impl Connection {
             alive: AtomicBool::new(true),
             why: Mutex::default(),
         });
-        let (reading, patience) = (Arc::clone(&shared), options.patience);
+        let (out, frames) = mpsc::channel(QUEUE);
+        let writer = tokio::spawn(write_frames(to, frames, packed)).abort_handle();
+        let (heard, patience, from) = (Arc::clone(&shared), options.patience, reading(from, packed)?);
         let reader = tokio::spawn(async move {
-            let ended = reading.listen(from, store, patience).await;
-            reading.end(&ended.map_or_else(|e| e.to_string(), |()| "it hung up".to_owned()));
+            let ended = heard.listen(from, store, patience).await;
+            heard.end(&ended.map_or_else(|e| e.to_string(), |()| "it hung up".to_owned()));
         });
         let pinger = tokio::spawn(ping(out.downgrade(), patience / PINGS));
         Ok(Self {

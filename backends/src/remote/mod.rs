@@ -56,6 +56,8 @@ pub struct RemoteOptions {
     pub token: String,
     /// The certificates that are trusted (PEM), for TLS.
     pub authority: Option<PathBuf>,
+    /// Whether what goes over a network is packed; over a Unix socket nothing is.
+    pub packed: bool,
     /// [`PATIENCE`] but in tests.
     pub patience: Duration,
 }
@@ -157,6 +159,7 @@ impl RemoteBackend {
             attempt.cost_microdollars = 0;
             attempt.timings.queued += began - received;
             attempt.timings.staged += pushed;
+            attempt.timings.moved += pushed;
             return Ok(attempt);
         }
     }

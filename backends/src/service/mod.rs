@@ -13,6 +13,7 @@
 
 pub(crate) mod address;
 mod drain;
+mod packing;
 mod peers;
 mod place;
 mod pools;

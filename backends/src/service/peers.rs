@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ggr_ir::protocol::service::FromService;
+use ggr_ir::protocol::service::{FromService, Hello};
 use ggr_ir::{BlobId, ObjectStore};
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -21,13 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One client's connections to peers, at most one for each that the operator has named.
 pub(super) struct Links {
-    token: String,
+    /// The client's, which peers are shown.
+    hello: Hello,
     open: AsyncMutex<BTreeMap<String, Arc<Connection>>>,
 }
 
 impl Links {
-    pub(super) fn new(token: String) -> Self {
-        Self { token, open: AsyncMutex::default() }
+    pub(super) fn new(hello: Hello) -> Self {
+        Self { hello, open: AsyncMutex::default() }
     }
 }
 
@@ -54,8 +55,9 @@ impl Visit {
         if let Some(link) = open.get(&name).filter(|link| link.alive()) {
             return Some(Arc::clone(link));
         }
-        let token = self.links.token.clone();
-        let options = RemoteOptions { address, token, authority: authority.clone(), patience: PATIENCE };
+        let Hello { token, packed, .. } = self.links.hello.clone();
+        let authority = authority.clone();
+        let options = RemoteOptions { address, token, authority, packed, patience: PATIENCE };
         let shelf = Shelf { store: Arc::clone(&self.tenant.store), owner: self.tenant.user };
         let link = Arc::new(Connection::open(&options, Some(shelf)).await.ok()?);
         open.insert(name, Arc::clone(&link));

@@ -7,10 +7,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ggr_ir::protocol::service::{self as wire, FromService, MAX_FRAME, MAX_HELLO, Piece, ToService, VERSION};
+use ggr_ir::protocol::service::{
+    self as wire, FromService, Hello, MAX_FRAME, MAX_HELLO, Piece, ToService, VERSION,
+};
 use ggr_ir::protocol::worker;
 use ggr_ir::{Attempt, BlobId, InfraFailure, Job, ObjectStore, Outcome, Reduction, Timings};
-use tokio::io::{AsyncRead, ReadHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
@@ -21,7 +23,7 @@ use super::peers::Links;
 use super::place::Place;
 use super::tenants::Tenant;
 use super::tokens::Identity;
-use super::wire::{Intake, Pieces, QUEUE, read_frame, write_frames};
+use super::wire::{Intake, Pieces, QUEUE, read_frame, reading, write_frames};
 
 /// A client says hello within this.
 const HELLO: Duration = Duration::from_secs(10);
@@ -41,31 +43,60 @@ const REMEMBERED: usize = 400_000;
 
 /// Serves a client; `peer` is the user at the other end of a Unix socket.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Box<dyn Stream>, peer: Option<u32>) {
-    let (mut from, to) = tokio::io::split(stream);
-    let (out, frames) = mpsc::channel(QUEUE);
-    shared.write(write_frames(to, frames));
+    let (mut from, mut to) = tokio::io::split(stream);
     let greeted = match timeout(HELLO, greet(&shared, &mut from, peer)).await {
         Ok(greeted) => greeted,
         Err(_) => Err("no hello came".to_owned()),
     };
-    match greeted {
-        Ok((who, tenant, token)) => {
-            let visit = Arc::new(Visit {
-                shared,
-                tenant,
-                operator: who.operator,
-                out,
-                has: Mutex::default(),
-                sending: AsyncMutex::default(),
-                open: Mutex::default(),
-                links: Links::new(token),
-            });
-            visit.welcome().await;
-            visit.attend(from).await;
-        }
-        Err(why) => {
-            let _ = out.send(worker::to_frame(&FromService::Refused(why))).await;
-        }
+    let (who, tenant, hello) = match greeted {
+        Ok(greeted) => greeted,
+        Err(why) => return refuse(from, to, why).await,
+    };
+    answer(&mut to, &welcome(&shared, &tenant)).await;
+    let Ok(from) = reading(from, hello.packed) else { return };
+    let (out, frames) = mpsc::channel(QUEUE);
+    shared.write(write_frames(to, frames, hello.packed));
+    let visit = Arc::new(Visit {
+        shared,
+        tenant,
+        operator: who.operator,
+        out,
+        has: Mutex::default(),
+        sending: AsyncMutex::default(),
+        open: Mutex::default(),
+        links: Links::new(hello),
+    });
+    if visit.shared.drain.begun() {
+        visit.say(&FromService::Draining).await;
+    }
+    visit.attend(from).await;
+}
+
+/// Answers a hello, before the stream is what the hello asked for. One who does not read it is noticed by the reader.
+async fn answer(to: &mut WriteHalf<Box<dyn Stream>>, message: &FromService) {
+    let frame = worker::to_frame(message);
+    let _ = timeout(HELLO, async {
+        to.write_all(&frame).await?;
+        to.flush().await
+    })
+    .await;
+}
+
+/// Says why, and takes what was on its way: a socket that is closed with bytes that nobody has read takes the answer with it.
+async fn refuse(from: ReadHalf<Box<dyn Stream>>, mut to: WriteHalf<Box<dyn Stream>>, why: String) {
+    answer(&mut to, &FromService::Refused(why)).await;
+    let _ = to.shutdown().await;
+    let mut rest = from.take(u64::from(MAX_HELLO));
+    let _ = timeout(HELLO, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+}
+
+fn welcome(shared: &Shared, tenant: &Tenant) -> FromService {
+    FromService::Welcome {
+        version: VERSION,
+        instance: shared.instance,
+        tenant: tenant.name.to_string(),
+        slots: u32::try_from(shared.slots).unwrap_or(u32::MAX),
+        isolation: shared.pools.isolation().to_owned(),
     }
 }
 
@@ -74,7 +105,7 @@ async fn greet(
     shared: &Shared,
     from: &mut ReadHalf<Box<dyn Stream>>,
     peer: Option<u32>,
-) -> Result<(Identity, Arc<Tenant>, String), String> {
+) -> Result<(Identity, Arc<Tenant>, Hello), String> {
     let told = |e: io::Error| e.to_string();
     let frame = read_frame(from, MAX_HELLO).await.map_err(told)?.ok_or("no hello came")?;
     let hello = wire::hello(&frame).map_err(told)?;
@@ -87,7 +118,7 @@ async fn greet(
     let who = shared.identify(&hello.token, peer).ok_or("the token is not one of this service's")?;
     let tenant = shared.tenants.tenant(&who.tenant);
     let tenant = tenant.map_err(|e| format!("the store of `{}`: {e}", who.tenant))?;
-    Ok((who, tenant, hello.token))
+    Ok((who, tenant, hello))
 }
 
 pub(super) struct Visit {
@@ -109,21 +140,6 @@ impl Visit {
     pub(super) async fn say(&self, message: &FromService) {
         // A client that is gone is noticed by the reader.
         let _ = self.out.send(worker::to_frame(message)).await;
-    }
-
-    async fn welcome(&self) {
-        let shared = &self.shared;
-        self.say(&FromService::Welcome {
-            version: VERSION,
-            instance: shared.instance,
-            tenant: self.tenant.name.to_string(),
-            slots: u32::try_from(shared.slots).unwrap_or(u32::MAX),
-            isolation: shared.pools.isolation().to_owned(),
-        })
-        .await;
-        if shared.drain.begun() {
-            self.say(&FromService::Draining).await;
-        }
     }
 
     /// Reads requests until the client or the service ends.

@@ -8,6 +8,7 @@ use ggr_ir::{BlobId, Hash};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::packing::{Packer, Unpacker};
 use crate::store::FsStore;
 
 /// Frames that wait to be written: with pieces of blobs 16 MiB at most.
@@ -36,16 +37,54 @@ pub(crate) async fn read_frame(
 }
 
 /// Writes frames until nobody can send any more, then ends the stream.
-pub(crate) async fn write_frames(mut to: impl AsyncWrite + Unpin, mut frames: mpsc::Receiver<Vec<u8>>) {
+pub(crate) async fn write_frames(
+    mut to: impl AsyncWrite + Unpin,
+    mut frames: mpsc::Receiver<Vec<u8>>,
+    packed: bool,
+) {
+    let Ok(mut packer) = packed.then(Packer::new).transpose() else { return };
     let mut ready = Vec::with_capacity(TOGETHER);
     while frames.recv_many(&mut ready, TOGETHER).await > 0 {
-        let bytes = ready.concat();
+        let written = match &mut packer {
+            Some(packer) => write_packed(&mut to, packer, &ready).await,
+            None => to.write_all(&ready.concat()).await,
+        };
         ready.clear();
-        if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
+        if written.is_err() || to.flush().await.is_err() {
             return;
         }
     }
     let _ = to.shutdown().await;
+}
+
+/// A frame is packed in a millisecond at most; between two of them others get the thread.
+async fn write_packed(
+    to: &mut (impl AsyncWrite + Unpin),
+    packer: &mut Packer,
+    frames: &[Vec<u8>],
+) -> io::Result<()> {
+    let mut packed = Vec::new();
+    for frame in frames {
+        packer.pack(frame, &mut packed)?;
+        if packed.len() >= PIECE {
+            to.write_all(&packed).await?;
+            packed.clear();
+        }
+        tokio::task::yield_now().await;
+    }
+    packer.flush(&mut packed)?;
+    to.write_all(&packed).await
+}
+
+/// What is read of a stream, unpacked if it is `packed`.
+///
+/// # Errors
+/// If there is no memory for that.
+pub(crate) fn reading<'a>(
+    from: impl AsyncRead + Send + Unpin + 'a,
+    packed: bool,
+) -> io::Result<Box<dyn AsyncRead + Send + Unpin + 'a>> {
+    Ok(if packed { Box::new(Unpacker::new(from)?) } else { Box::new(from) })
 }
 
 /// A blob on its way in, one at a time.

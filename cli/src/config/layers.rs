@@ -95,6 +95,8 @@ pub(crate) struct Config {
     pub(crate) worker: Sourced<Addresses>,
     /// Certificates that services are trusted by.
     pub(crate) worker_ca: Sourced<Option<PathBuf>>,
+    /// Whether what goes to and from services over a network is packed.
+    pub(crate) worker_packed: Sourced<bool>,
     /// Which of several services gets a thunk.
     pub(crate) worker_placement: Sourced<WorkerPlacement>,
     /// The file with the token for services.
@@ -162,6 +164,7 @@ impl Config {
             verify_rate: Sourced::default_of(0),
             worker: Sourced::default_of(Addresses::default()),
             worker_ca: Sourced::default_of(None),
+            worker_packed: Sourced::default_of(true),
             worker_placement: Sourced::default_of(WorkerPlacement::Push),
             worker_token_file: Sourced::default_of(None),
             tools: Vec::new(),

@@ -205,6 +205,7 @@ fn flat_timings<S: Serializer>(timings: &Timings, serializer: S) -> Result<S::Ok
     let fields = [
         ("queued_us", timings.queued),
         ("staged_us", timings.staged),
+        ("moved_us", timings.moved),
         ("ran_us", timings.ran),
         ("harvested_us", timings.harvested),
         ("cpu_us", timings.cpu),

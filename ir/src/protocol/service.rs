@@ -21,8 +21,8 @@ use crate::hash::BlobId;
 use crate::job::{Attempt, Job};
 
 /// The version of this protocol, exchanged in [`Hello`] and [`FromService::Welcome`].
-/// 2: [`ToService::Gather`], what a pool owes to a build's announcements, and whether jobs run in guests.
-pub const VERSION: u32 = 2;
+/// 2: [`ToService::Gather`], what a pool owes to a build's announcements, and whether jobs run in guests. 3: packed streams.
+pub const VERSION: u32 = 3;
 
 /// The longest frame that a reader takes, in bytes: a failed program's two streams of 16 MiB, and room.
 pub const MAX_FRAME: u32 = 48 << 20;
@@ -46,12 +46,16 @@ pub struct Hello {
     pub version: u32,
     /// The tenant's token; empty over a Unix socket, whose kernel says who is there.
     pub token: String,
+    /// Whether all that follows, behind this frame and behind [`FromService::Welcome`], is packed: in each direction one zstd
+    /// frame that does not end, with a window of 8 MiB at most.
+    pub packed: bool,
 }
 
 impl std::fmt::Debug for Hello {
     /// Without the token: what is printed is kept in logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hello").field("version", &self.version).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Hello");
+        shown.field("version", &self.version).field("packed", &self.packed).finish_non_exhaustive()
     }
 }
 
@@ -291,11 +295,15 @@ pub fn from_service(frame: &[u8]) -> io::Result<FromService> {
     Ok(message)
 }
 
-/// Decodes the client's first frame.
+/// Decodes the client's first frame. Of another version's only the version is read, and there is no token.
 ///
 /// # Errors
 /// `InvalidData` if the bytes are damaged or the token is too long.
 pub fn hello(frame: &[u8]) -> io::Result<Hello> {
+    let version: u32 = worker::from_frame(frame)?;
+    if version != VERSION {
+        return Ok(Hello { version, token: String::new(), packed: false });
+    }
     let hello: Hello = worker::from_frame(frame)?;
     if hello.token.len() > MAX_TOKEN { Err(too_much("token")) } else { Ok(hello) }
 }

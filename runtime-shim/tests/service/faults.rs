@@ -31,9 +31,9 @@ fn running(marker: &str) -> bool {
 async fn what_is_no_frame_of_the_protocol_ends_its_connection_and_harms_nobody() {
     let service = Running::with(networked()).await;
     let client = service.client(ANN).await;
-    let hello = to_frame(&Hello { version: wire::VERSION, token: ANN.into() });
+    let hello = to_frame(&Hello { version: wire::VERSION, token: ANN.into(), packed: false });
     let long = (wire::MAX_FRAME + 1).to_le_bytes();
-    let other = to_frame(&Hello { version: 99, token: ANN.into() });
+    let other = to_frame(&Hello { version: 99, token: ANN.into(), packed: false });
     let mut bad = [&hello[..], b"\x03\0\0\0\xff\xff\xff"].concat();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &long, &other, &[&hello[..], &long].concat(), &bad] {
         let mut stream = TcpStream::connect(host(&service.address)).await.unwrap();

@@ -119,6 +119,7 @@ impl Running {
             address: self.address.clone(),
             token: token.to_owned(),
             authority: None,
+            packed: true,
             patience: Duration::from_secs(20),
         }
     }

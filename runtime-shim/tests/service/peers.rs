@@ -29,7 +29,8 @@ async fn pair() -> (Running, Running) {
 async fn gather(at: &Running, token: &str, from: &Address, ids: &[BlobId]) -> Vec<BlobId> {
     let Address::Tcp(host) = &at.address else { panic!("{}", at.address) };
     let mut stream = TcpStream::connect(host.parse::<SocketAddr>().unwrap()).await.unwrap();
-    stream.write_all(&to_frame(&Hello { version: VERSION, token: token.to_owned() })).await.unwrap();
+    let hello = Hello { version: VERSION, token: token.to_owned(), packed: false };
+    stream.write_all(&to_frame(&hello)).await.unwrap();
     let request = ToService::Gather { seq: 7, from: from.to_string(), ids: ids.to_vec() };
     stream.write_all(&to_frame(&request)).await.unwrap();
     loop {

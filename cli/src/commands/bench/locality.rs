@@ -52,19 +52,65 @@ pub(crate) struct Args {
     cold: bool,
 }
 
+/// A way to place thunks, and what goes over the links.
+struct Way {
+    name: &'static str,
+    placement: &'static str,
+    packed: bool,
+}
+
+/// In the order of the table. The first is what the others are compared with: each transfer whole, to any service.
+const WAYS: [Way; 4] = [
+    Way { name: "random, not packed", placement: "random", packed: false },
+    Way { name: "random", placement: "random", packed: true },
+    Way { name: "sticky", placement: "sticky", packed: true },
+    Way { name: "push", placement: "push", packed: true },
+];
+
+/// Waits that are shown one by one: a hundredth of the thunks.
+const LONGEST: usize = 3;
+
+/// What a thunk waited for its inputs.
+struct Wait {
+    label: String,
+    all: Duration,
+    /// Of that, until the service had what it lacked.
+    moved: Duration,
+}
+
+impl Wait {
+    /// Of the end of a thunk, as the log tells it.
+    fn of(event: &Value) -> Option<Self> {
+        let time = |field: &str| event[field].as_u64().map(Duration::from_micros);
+        let label = event["label"].as_str().unwrap_or_default().to_owned();
+        Some(Self { label, all: time("staged_us")?, moved: time("moved_us")? })
+    }
+}
+
 /// What one way came to.
 struct Row {
-    placement: &'static str,
+    way: &'static Way,
     took: Duration,
     moved: Moved,
-    waits: Vec<Duration>,
+    /// The shortest first.
+    waits: Vec<Wait>,
     thunks: usize,
 }
 
 impl Row {
-    fn percentile(&self, of: usize) -> Duration {
-        let last = self.waits.len().saturating_sub(1);
-        self.waits.get(last * of / 100).copied().unwrap_or_default()
+    /// Of the waits, by what of them counts.
+    fn percentile(&self, of: usize, part: impl Fn(&Wait) -> Duration) -> Duration {
+        let mut all: Vec<_> = self.waits.iter().map(part).collect();
+        all.sort_unstable();
+        all.get(all.len().saturating_sub(1) * of / 100).copied().unwrap_or_default()
+    }
+
+    fn wait(&self, of: usize) -> Duration {
+        self.percentile(of, |wait| wait.all)
+    }
+
+    fn wait_for_bytes(&self, of: usize) -> Duration {
+        self.percentile(of, |wait| wait.moved)
     }
 }
 
@@ -90,23 +136,23 @@ fn measure(context: &Context, args: &Args) -> io::Result<Vec<Row>> {
     let project = Project::new(dir.path().join("tree"), args.units, args.module, args.header)?;
     let plain = project.plain()?;
     let mut rows = Vec::new();
-    for placement in ["random", "sticky", "push"] {
-        context.note(&format!("{placement}: {} services, {} units", args.workers, args.units));
-        let field = Field::new(&dir.path().join(placement), args)?;
+    for (number, way) in WAYS.iter().enumerate() {
+        context.note(&format!("{}: {} services, {} units", way.name, args.workers, args.units));
+        let field = Field::new(&dir.path().join(number.to_string()), args)?;
         if !args.cold {
             field.warm(&project)?;
         }
-        rows.push(build(&field, &project, placement)?);
-        project.check(&plain).map_err(|e| io::Error::other(format!("{placement}: {e}")))?;
+        rows.push(build(&field, &project, way)?);
+        project.check(&plain).map_err(|e| io::Error::other(format!("{}: {e}", way.name)))?;
     }
     Ok(rows)
 }
 
-fn build(field: &Field, project: &Project, placement: &'static str) -> io::Result<Row> {
+fn build(field: &Field, project: &Project, way: &'static Way) -> io::Result<Row> {
     project.lay()?;
     let before = field.moved()?;
     let began = Instant::now();
-    let log = field.build(project, placement, "build")?;
+    let log = field.build(project, way, "build")?;
     let took = began.elapsed();
     let moved = field.moved()?.since(before);
     let text = fs::read_to_string(log)?;
@@ -115,23 +161,33 @@ fn build(field: &Field, project: &Project, placement: &'static str) -> io::Resul
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|event| event["event"] == "finished")
         .collect();
-    let mut waits: Vec<_> =
-        ended.iter().filter_map(|event| event["staged_us"].as_u64()).map(Duration::from_micros).collect();
-    waits.sort_unstable();
-    Ok(Row { placement, took, moved, waits, thunks: ended.len() })
+    let mut waits: Vec<_> = ended.iter().filter_map(Wait::of).collect();
+    waits.sort_unstable_by_key(|wait| wait.all);
+    Ok(Row { way, took, moved, waits, thunks: ended.len() })
 }
 
 fn as_json(row: &Row) -> Value {
+    let longest = row.waits.iter().rev().take(LONGEST).map(|wait| {
+        json!({
+            "label": wait.label,
+            "wait_us": wait.all.as_micros() as u64,
+            "moved_us": wait.moved.as_micros() as u64,
+        })
+    });
     json!({
-        "placement": row.placement,
+        "placement": row.way.placement,
+        "packed": row.way.packed,
         "seconds": row.took.as_secs_f64(),
         "thunks": row.thunks,
         "bytes": row.moved.all(),
         "bytes_to_services": row.moved.sent,
         "bytes_home": row.moved.home,
         "bytes_between_services": row.moved.between(),
-        "wait_p50_us": row.percentile(50).as_micros() as u64,
-        "wait_p99_us": row.percentile(99).as_micros() as u64,
+        "wait_p50_us": row.wait(50).as_micros() as u64,
+        "wait_p99_us": row.wait(99).as_micros() as u64,
+        "moved_p50_us": row.wait_for_bytes(50).as_micros() as u64,
+        "moved_p99_us": row.wait_for_bytes(99).as_micros() as u64,
+        "longest": longest.collect::<Vec<_>>(),
     })
 }
 
@@ -147,23 +203,42 @@ fn table(args: &Args, rows: &[Row]) -> String {
     );
     let _ = writeln!(
         text,
-        "{:<8} {:>8} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}",
-        "", "time", "bytes", "to services", "home", "between", "wait p50", "wait p99"
+        "{:<18} {:>8} {:>10} {:>12} {:>10} {:>10} {:>6} {:>10} {:>10} {:>18}",
+        "",
+        "time",
+        "bytes",
+        "to services",
+        "home",
+        "between",
+        "fewer",
+        "wait p50",
+        "wait p99",
+        "for bytes alone"
     );
+    let whole = rows.first().map_or(0, |row| row.moved.all());
     for row in rows {
-        let ms = |of| format!("{:.1} ms", row.percentile(of).as_secs_f64() * 1000.0);
+        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
         let _ = writeln!(
             text,
-            "{:<8} {:>8} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}",
-            row.placement,
+            "{:<18} {:>8} {:>10} {:>12} {:>10} {:>10} {:>6} {:>10} {:>10} {:>18}",
+            row.way.name,
             seconds(row.took),
             ByteSize(row.moved.all()).to_string(),
             ByteSize(row.moved.sent).to_string(),
             ByteSize(row.moved.home).to_string(),
             ByteSize(row.moved.between()).to_string(),
-            ms(50),
-            ms(99)
+            format!("{:.1} x", whole as f64 / row.moved.all().max(1) as f64),
+            ms(row.wait(50)),
+            ms(row.wait(99)),
+            format!("{}, {}", ms(row.wait_for_bytes(50)), ms(row.wait_for_bytes(99))),
         );
+    }
+    text.push_str("\nThe longest waits, and what of them was for bytes:\n");
+    for row in rows {
+        let ms = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1000.0);
+        let shown = row.waits.iter().rev().take(LONGEST);
+        let shown = shown.map(|wait| format!("{} {} ({}) ms", wait.label, ms(wait.all), ms(wait.moved)));
+        let _ = writeln!(text, "{:<18} {}", row.way.name, shown.collect::<Vec<_>>().join("; "));
     }
     text
 }

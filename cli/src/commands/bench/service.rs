@@ -56,7 +56,7 @@ impl Service {
 
     fn options(&self, token: String) -> RemoteOptions {
         let address = Address::Unix(self.dir.join("socket"));
-        RemoteOptions { address, token, authority: None, patience: PATIENCE }
+        RemoteOptions { address, token, authority: None, packed: true, patience: PATIENCE }
     }
 
     /// Kills the first worker of each of so many tenants as soon as `share` sandboxes run in it; how many, until all is over.

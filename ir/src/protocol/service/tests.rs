@@ -71,22 +71,33 @@ fn frames_come_back_as_they_were() {
 
 #[test]
 fn the_first_bytes_of_this_version_are_pinned() {
-    let hello = Hello { version: VERSION, token: "abc".into() };
-    assert_eq!(worker::to_frame(&hello), b"\x05\0\0\0\x02\x03abc");
+    let hello = Hello { version: VERSION, token: "abc".into(), packed: true };
+    assert_eq!(worker::to_frame(&hello), b"\x06\0\0\0\x03\x03abc\x01");
     assert_eq!(worker::to_frame(&ToService::Ping), b"\x01\0\0\0\0");
     assert_eq!(body(&FromService::Refused("no".into())), b"\x01\x02no");
 }
 
 #[test]
+fn of_another_version_s_hello_the_version_is_read_whatever_follows() {
+    for frame in [&b"\x02\x03abc"[..], b"\x04"] {
+        assert_eq!(
+            hello(frame).unwrap(),
+            Hello { version: frame[0].into(), token: String::new(), packed: false }
+        );
+    }
+}
+
+#[test]
 fn a_token_is_not_printed() {
-    let hello = Hello { version: 1, token: "secret".into() };
+    let hello = Hello { version: 1, token: "secret".into(), packed: true };
     assert!(!format!("{hello:?}").contains("secret"));
 }
 
 #[test]
 fn what_is_too_long_is_refused() {
     assert!(length((MAX_HELLO + 1).to_le_bytes(), MAX_HELLO).is_err());
-    assert!(hello(&body(&Hello { version: 1, token: "x".repeat(MAX_TOKEN + 1) })).is_err());
+    let long = Hello { version: VERSION, token: "x".repeat(MAX_TOKEN + 1), packed: false };
+    assert!(hello(&body(&long)).is_err());
     let id = BlobId::of(&vec![0; PIECE + 1]);
     let piece = Piece { id, offset: 0, bytes: vec![0; PIECE + 1] };
     assert!(to_service(&body(&ToService::Blob(piece.clone()))).is_err());

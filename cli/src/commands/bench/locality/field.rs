@@ -17,7 +17,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::project::Project;
-use super::{Args, relay};
+use super::{Args, WAYS, Way, relay};
 
 /// Where services listen, each in its own namespace.
 const PORT: u16 = 4000;
@@ -153,15 +153,15 @@ impl Field {
     pub(super) fn warm(&self, project: &Project) -> io::Result<()> {
         for number in 1..=self.services.len() {
             project.lay()?;
-            self.make(project, &format!("warm{number}"), &address(number), "sticky", &["warm"])?;
+            self.make(project, &format!("warm{number}"), &address(number), &WAYS[0], &["warm"])?;
         }
         Ok(())
     }
 
     /// Builds all at all services; gives the log.
-    pub(super) fn build(&self, project: &Project, placement: &str, name: &str) -> io::Result<PathBuf> {
+    pub(super) fn build(&self, project: &Project, way: &Way, name: &str) -> io::Result<PathBuf> {
         let all: Vec<_> = (1..=self.services.len()).map(address).collect();
-        self.make(project, name, &all.join(",worker="), placement, &[])
+        self.make(project, name, &all.join(",worker="), way, &[])
     }
 
     fn make(
@@ -169,7 +169,7 @@ impl Field {
         project: &Project,
         name: &str,
         at: &str,
-        placement: &str,
+        way: &Way,
         targets: &[&str],
     ) -> io::Result<PathBuf> {
         let log = self.dir.join(format!("{name}.log"));
@@ -181,7 +181,8 @@ impl Field {
             .args(["make", "-j64"])
             .args(targets)
             .env("GGR_WORKER_TOKEN", TOKEN)
-            .env("GGR_WORKER_PLACEMENT", placement)
+            .env("GGR_WORKER_PLACEMENT", way.placement)
+            .env("GGR_WORKER_PACKED", way.packed.to_string())
             .current_dir(&project.tree);
         done(&mut command)?;
         Ok(log)
@@ -250,7 +251,8 @@ fn serve(dir: &Path, host: &Space, number: usize, args: &Args) -> io::Result<End
     fs::write(&tokens, format!("bench {TOKEN}\n"))?;
     fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600))?;
     let mut command = host.command("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(std::env::current_exe()?);
+    // On hosts of their own the coordinator and the links would not wait for compilers; here all share this machine's processors.
+    command.args(["--pdeathsig", "KILL", "--", "nice", "-n", "10"]).arg(std::env::current_exe()?);
     command.args(["--quiet", "worker", "serve", "--slots", &args.worker_slots.to_string()]);
     command.args(["--listen", &format!("10.77.{number}.2:{PORT}"), "--token-file"]).arg(&tokens);
     command.arg("--dir").arg(dir.join(format!("service{number}")));
