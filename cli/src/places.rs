@@ -252,12 +252,13 @@ fn verified(backend: Arc<dyn Backend>, rate: u32, reporter: &Reporter) -> Arc<dy
 
 /// What was spent on Lambda, in a line; nothing if nothing was sent.
 pub(crate) fn spent(spending: Spending, here: usize) -> Option<String> {
-    let Spending { invocations, in_vain, thunks, store_requests, sent, received, dollars } = spending;
+    let Spending { invocations, in_vain, thunks, behind, store_requests, sent, received, dollars } = spending;
     (thunks + here as u64 > 0).then(|| {
         let here = if here > 0 { format!("; {here} thunks ran here in its stead") } else { String::new() };
         let vain = if in_vain > 0 { format!(" ({in_vain} in vain)") } else { String::new() };
+        let behind = if behind > 0 { format!(", {behind} behind others") } else { String::new() };
         format!(
-            "Lambda: about ${dollars:.4}: {thunks} thunks in {invocations} invocations{vain}, {store_requests} requests to the \
+            "Lambda: about ${dollars:.4}: {thunks} thunks in {invocations} invocations{vain}{behind}, {store_requests} requests to the \
              bucket, {} sent, {} received{here}",
             ByteSize(sent),
             ByteSize(received)

@@ -192,6 +192,7 @@ impl Sender {
                 self.solitary.lock().expect("no holder panics").insert(waiting.job.id);
             }
             let chain = self.accept_chain(chain, &answer.inline).await;
+            self.account.note_behind(chain.len());
             let _ = waiting.reply.send((attempt, chain));
         }
     }

@@ -43,6 +43,8 @@ pub struct Spending {
     pub in_vain: u64,
     /// Thunks that were sent; several may share an invocation.
     pub thunks: u64,
+    /// Those of them that came back done from behind another one.
+    pub behind: u64,
     /// Requests to the bucket, of functions and of this machine.
     pub store_requests: u64,
     /// Bytes that this machine sent to the bucket.
@@ -64,6 +66,7 @@ pub(super) struct Account {
     in_flight: AtomicU64,
     in_vain: AtomicU64,
     thunks: AtomicU64,
+    behind: AtomicU64,
     theirs: AtomicU64,
     received: AtomicU64,
     /// Billionths of a dollar, for invocations and what they asked of the bucket.
@@ -90,6 +93,7 @@ impl Account {
             in_flight: AtomicU64::default(),
             in_vain: AtomicU64::default(),
             thunks: AtomicU64::default(),
+            behind: AtomicU64::default(),
             theirs: AtomicU64::default(),
             received: AtomicU64::default(),
             nanodollars: AtomicU64::default(),
@@ -128,6 +132,11 @@ impl Account {
         Invoked { account: self, started: Instant::now(), answered: false, nanodollars: 0 }
     }
 
+    /// So many thunks came back done from behind another one.
+    pub(super) fn note_behind(&self, thunks: usize) {
+        self.behind.fetch_add(thunks as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn spending(&self) -> Spending {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (puts, gets) = (read(&self.requests.puts), read(&self.requests.gets));
@@ -139,6 +148,7 @@ impl Account {
             invocations: read(&self.invocations),
             in_vain: read(&self.in_vain),
             thunks: read(&self.thunks),
+            behind: read(&self.behind),
             store_requests: read(&self.theirs) + puts + gets,
             sent: read(&self.requests.sent),
             received,
