@@ -15,7 +15,8 @@ use ggr_ir::{
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use super::cache::Cache;
+use super::cache::{self, Cache};
+use super::outbox::Outbox;
 use super::process::{self, End, Place};
 use super::survey::{self, Staged};
 use super::sys;
@@ -116,39 +117,50 @@ impl Environment {
         let store = self.store(&invocation.store);
         let inline = invocation.inline.iter().map(|inline| (inline.id, inline)).collect();
         let mut room = MAX_INLINE;
+        let mut outbox = Outbox::new(store.as_ref().ok().cloned().flatten());
+        if let (Ok(remote), true) = (&store, thunks(invocation) > 1) {
+            self.cache.fetch_ahead(
+                &cache::all_sizes(invocation),
+                &inline,
+                remote.as_deref(),
+                &mut answer.traffic,
+            );
+        }
         let chains = invocation.chains.iter().map(Vec::as_slice).chain(std::iter::repeat(&[][..]));
         for (job, next) in invocation.jobs.iter().zip(chains).take(MAX_JOBS) {
-            let attempt = self.one(job, &inline, &store, &mut room, &mut answer);
+            let attempt = self.one(job, &inline, &store, (&mut room, &mut outbox), &mut answer);
             let mut chain = Vec::new();
             let mut before = attempt.outcome.clone();
             for follower in next.iter().take(MAX_JOBS) {
                 let Outcome::Reduced(reduction) = &before else { break };
                 let Some(job) = follower.behind(reduction) else { break };
-                let attempt = self.one(&job, &inline, &store, &mut room, &mut answer);
+                let attempt = self.one(&job, &inline, &store, (&mut room, &mut outbox), &mut answer);
                 before = attempt.outcome.clone();
                 chain.push(Followed { id: job.id, attempt });
             }
             answer.attempts.push(attempt);
             answer.chains.push(chain);
         }
+        arrived(&mut answer, outbox);
         answer
     }
 
-    /// Runs a job, and puts its outputs where the coordinator finds them.
+    /// Runs a job, and sends its outputs where the coordinator finds them.
     fn one(
         &mut self,
         job: &Job,
         inline: &BTreeMap<BlobId, &Inline>,
         store: &Result<Option<Arc<dyn ObjectStore>>, InfraFailure>,
-        room: &mut usize,
+        (room, outbox): (&mut usize, &mut Outbox),
         answer: &mut Answer,
     ) -> Attempt {
         let remote = store.as_ref().map_err(Clone::clone);
-        let mut attempt = self.attempt(job, inline, remote, &mut answer.traffic);
-        if let (Outcome::Reduced(reduction), Ok(remote)) = (&attempt.outcome, store)
-            && let Err(failure) = self.send(reduction, remote.as_deref(), room, answer)
-        {
-            attempt.outcome = Outcome::Infra(failure);
+        let mut attempt = self.attempt(job, inline, remote, outbox, &mut answer.traffic);
+        if let (Outcome::Reduced(reduction), Ok(remote)) = (&attempt.outcome, store) {
+            match self.send(reduction, remote.is_some(), room, answer) {
+                Ok(files) => outbox.send(files),
+                Err(failure) => attempt.outcome = Outcome::Infra(failure),
+            }
         }
         attempt
     }
@@ -173,12 +185,18 @@ impl Environment {
         job: &Job,
         inline: &BTreeMap<BlobId, &Inline>,
         remote: Result<&Option<Arc<dyn ObjectStore>>, InfraFailure>,
+        outbox: &Outbox,
         traffic: &mut Traffic,
     ) -> Attempt {
         let started = Instant::now();
         let mut timings = Timings::default();
         let ready = remote.and_then(|remote| {
-            self.cache.fetch(&job.thunk, inline, remote.as_deref(), traffic)?;
+            let mut unsent = outbox.unsent();
+            if self.cache.lacks_room(&job.thunk, &unsent) {
+                outbox.wait();
+                unsent = outbox.unsent();
+            }
+            self.cache.fetch(&job.thunk, &unsent, inline, remote.as_deref(), traffic)?;
             self.stage(job)
         });
         timings.staged = started.elapsed();
@@ -281,15 +299,15 @@ impl Environment {
         }
     }
 
-    /// Puts outputs where the coordinator finds them: into the store if there is one, so that other functions find them
-    /// there, and into the answer as long as there is room.
+    /// Puts outputs into the answer as long as there is room; those that are to go into the store, so that other functions find
+    /// them there.
     fn send(
         &self,
         reduction: &Reduction,
-        remote: Option<&dyn ObjectStore>,
+        has_store: bool,
         room: &mut usize,
         answer: &mut Answer,
-    ) -> Result<(), InfraFailure> {
+    ) -> Result<Vec<(BlobId, PathBuf)>, InfraFailure> {
         let failed = |error: &ggr_ir::StoreError| InfraFailure::OutputsNotStored(chain(error));
         let mut files = Vec::new();
         for id in results(reduction) {
@@ -298,20 +316,38 @@ impl Environment {
                 *room -= size;
                 let bytes = self.cache.bytes(id).map_err(|error| failed(&error))?;
                 answer.inline.push(Inline { id, bytes });
-            } else if remote.is_none() {
+            } else if !has_store {
                 return Err(InfraFailure::TooBig(format!("an output of {size} bytes, and no store")));
             }
             if size > 0 {
                 files.push((id, self.cache.file(id)));
             }
         }
-        let Some(remote) = remote else { return Ok(()) };
-        for ((id, _), result) in files.iter().zip(remote.put(&files)) {
-            result.map_err(|error| failed(&error))?;
-            answer.traffic.stored += 1;
-            answer.traffic.stored_bytes += id.size();
+        Ok(files)
+    }
+}
+
+/// How many thunks an invocation has at most.
+fn thunks(invocation: &Invocation) -> usize {
+    invocation.jobs.len() + invocation.chains.iter().map(Vec::len).sum::<usize>()
+}
+
+/// Waits for what is on its way into the store. A thunk whose outputs did not arrive has failed; whoever reads the answer goes no
+/// further along its chain.
+fn arrived(answer: &mut Answer, outbox: Outbox) {
+    let mut sent = outbox.end().into_iter();
+    let Answer { attempts, chains, traffic, .. } = answer;
+    for (attempt, chain) in attempts.iter_mut().zip(chains) {
+        let behind = chain.iter_mut().map(|followed| &mut followed.attempt);
+        let made = std::iter::once(attempt).chain(behind);
+        for attempt in made.filter(|attempt| matches!(attempt.outcome, Outcome::Reduced(_))) {
+            let sent = sent.next().expect("each thunk that was reduced has sent a parcel");
+            traffic.stored += sent.stored;
+            traffic.stored_bytes += sent.bytes;
+            if let Some(failure) = sent.failure {
+                attempt.outcome = Outcome::Infra(InfraFailure::OutputsNotStored(failure));
+            }
         }
-        Ok(())
     }
 }
 
