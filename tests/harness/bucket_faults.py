@@ -38,6 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             # What S3 answers to a machine whose clock is wrong: the signature has the time in it. moto does not look.
             server.count("clock")
             return self.answer(403, {"Content-Type": "application/xml"}, SKEWED)
+        time.sleep(server.delay)
         server.wait_for(len(body))
         is_object = self.command == "GET" and "/objects/" in self.path and "?list-type" not in self.path
         fault = server.draw(self.path) if is_object else None
@@ -90,6 +91,8 @@ class Proxy(http.server.ThreadingHTTPServer):
     def __init__(self, behind, faults, counts):
         super().__init__(("127.0.0.1", 0), Handler)
         self.behind, self.faults, self.counts = behind, set(faults), counts
+        # What each request waits, in seconds, before it is passed on.
+        self.delay = 0.0
         self.lock, self.random, self.met, self.free = threading.Lock(), random.Random(1), set(), 0.0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
