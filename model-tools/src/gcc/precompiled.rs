@@ -36,6 +36,9 @@ const ENTRY: usize = 32;
 /// Before the entries: their number, and whether any is `once_only`, each in eight bytes.
 const HEAD: usize = 16;
 
+/// Longer paths the kernel does not take (`path_resolution(7)`).
+const PATH_MAX: usize = 4096;
+
 /// What the driver's source may be called that only includes the header (CMake: `cmake_pch.hxx.cxx`).
 const STUBS: [&str; 2] = ["c", "cxx"];
 
@@ -207,9 +210,24 @@ fn relative_names(bytes: &[u8], files: &[Dep]) -> Vec<String> {
     let known: FxHashSet<&[u8]> = users.map(|path| &path[base(path)..]).collect();
     let shortest = known.iter().map(|name| name.len()).min().unwrap_or(usize::MAX);
     let strings = bytes.split(|byte| *byte == 0).filter(|text| text.len() >= shortest);
-    let paths = strings.filter(|text| text[0] != b'/' && known.contains(&text[base(text)..]));
-    let names: BTreeSet<&str> = paths.filter_map(|text| std::str::from_utf8(text).ok()).collect();
+    let ascii = |text: &[u8]| text.iter().rposition(|byte| !(32..127).contains(byte)).map_or(0, |at| at + 1);
+    let ends = |text: &&[u8]| known.contains(&text[base(text)..]) || known.contains(&text[ascii(text)..]);
+    let paths = strings.filter(ends).flat_map(paths_in);
+    let is_one =
+        |path: &&str| !path.starts_with('/') && known.contains(&path.as_bytes()[base(path.as_bytes())..]);
+    let names: BTreeSet<&str> = paths.filter(is_one).collect();
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// The paths that a string may be. It stands in a copy of GCC's memory, in some of a hundred files right behind another
+/// object's last bytes (`ggc_pch_write_object` in `ggc-page.cc`): where there are such that no path has, each end of what
+/// is behind them may be the path.
+fn paths_in(string: &[u8]) -> impl Iterator<Item = &str> {
+    let tail = &string[string.len().saturating_sub(PATH_MAX)..];
+    let tail = &tail[tail.iter().rposition(u8::is_ascii_control).map_or(0, |at| at + 1)..];
+    let text = (0..tail.len()).find_map(|at| std::str::from_utf8(&tail[at..]).ok()).unwrap_or_default();
+    let ends = if text.len() == string.len() { 1 } else { text.len() };
+    text.char_indices().take(ends).map(|(at, _)| &text[at..])
 }
 
 /// The table in a precompiled header, found by one of its entries. It stands near the end.
@@ -267,9 +285,14 @@ mod tests {
     #[test]
     fn relative_names_of_its_files_are_found() {
         let dep = |path: &str| Dep { path: path.into(), system: false, generated: false };
-        let bytes = b"\0\0inc/a.h\0\x01\xffa.h\0/x/b.h\0b.h\0\0sub/../a.h\0c.h\0xa.h\0";
-        let names = relative_names(bytes, &[dep("./a.h"), dep("/y/b.h")]);
-        assert_eq!(names, ["b.h", "inc/a.h", "sub/../a.h"]);
+        let check = |bytes: &[u8], expected: &[&str]| {
+            assert_eq!(relative_names(bytes, &[dep("./a.h"), dep("/y/b.h")]), expected);
+        };
+        check(b"\0\0inc/a.h\0/x/b.h\0b.h\0\0sub/../a.h\0c.h\0xa.h\0", &["b.h", "inc/a.h", "sub/../a.h"]);
+        // Other objects' bytes in front of it.
+        check(b"\0\x01\xffa.h\0", &["a.h"]);
+        check(b"\0\xec\xff\xff\xffd/a.h\0\x02b.h\0", &["a.h", "b.h", "d/a.h"]);
+        check(b"\0\xff/x/a.h\0", &["a.h", "x/a.h"]);
     }
 
     #[test]
