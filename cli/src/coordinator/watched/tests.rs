@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod directories;
+
 struct Tree {
     dir: TempDir,
     watched: Watched,
