@@ -25,10 +25,14 @@ pub(crate) const ANN: &str = "ann-0123456789abcdef";
 pub(crate) const BOB: &str = "bob-0123456789abcdef";
 
 /// The command line of workers that `cargo test` built beside this test. A service adds `--slots N --store DIR`, and the
-/// example takes `DIR N`.
-fn workers() -> Vec<std::ffi::OsString> {
+/// example takes `DIR N`. It is started from `dir`, through which tenants pass: the checkout may be nobody else's to enter.
+fn workers(dir: &Path) -> Vec<std::ffi::OsString> {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("examples/worker");
+    let built = test.parent().unwrap().parent().unwrap().join("examples/worker");
+    let program = dir.join("worker");
+    if !program.exists() {
+        std::fs::hard_link(&built, &program).or_else(|_| std::fs::copy(&built, &program).map(drop)).unwrap();
+    }
     let script = format!("exec {} \"$4\" \"$2\"", program.display());
     ["/bin/sh", "-c", &script, "sh"].map(Into::into).to_vec()
 }
@@ -94,7 +98,7 @@ impl Running {
             dir: dir.path().join("state"),
             sharing: setting.sharing,
             slots: setting.slots,
-            isolation: Isolation::Sandbox(workers()),
+            isolation: Isolation::Sandbox(workers(dir.path())),
             memory: Memory { each: 16 << 20, bound: setting.memory },
             peers: setting.peers.clone(),
             authority: None,
